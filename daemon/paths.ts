@@ -1,0 +1,80 @@
+/**
+ * Every path of the daemon, below its two roots. `root` survives a reboot (images, layers, records); `state` does not
+ * have to (sockets, bundles, namespaces). docs/on-disk.md tells who writes what.
+ */
+import { join } from 'node:path'
+import type { ContainerId, SandboxId } from './ids.ts'
+
+export type PinnedNamespace = 'net' | 'ipc' | 'uts' | 'pid'
+
+export interface Paths {
+  readonly stateLock: string
+  readonly storage: string
+  readonly images: string
+  readonly networkCache: string
+  readonly sandboxRecords: string
+  readonly containerRecords: string
+  readonly sandboxes: string
+  readonly containers: string
+  sandbox(id: SandboxId): SandboxPaths
+  container(id: ContainerId): ContainerPaths
+}
+
+export interface SandboxPaths {
+  readonly dir: string
+  readonly namespaces: string
+  pin(kind: PinnedNamespace): string
+  readonly etc: string
+  readonly hostname: string
+  readonly resolvConf: string
+  readonly hosts: string
+  readonly shm: string
+  /** Bundle and monitor of the init process; only in pods that share a PID namespace. */
+  readonly init: string
+}
+
+export interface ContainerPaths {
+  /** The OCI bundle, which is the monitor's directory as well. */
+  readonly dir: string
+  readonly spec: string
+  readonly rootfs: string
+}
+
+export function pathsUnder(root: string, state: string): Paths {
+  const sandboxes = join(state, 'sandboxes')
+  const containers = join(state, 'containers')
+  return {
+    stateLock: join(state, 'lock'),
+    storage: join(root, 'storage'),
+    images: join(root, 'images'),
+    networkCache: join(root, 'network'),
+    sandboxRecords: join(root, 'sandboxes'),
+    containerRecords: join(root, 'containers'),
+    sandboxes,
+    containers,
+    sandbox: (id) => sandboxPaths(join(sandboxes, id)),
+    container: (id) => containerPaths(join(containers, id)),
+  }
+}
+
+function sandboxPaths(dir: string): SandboxPaths {
+  const namespaces = join(dir, 'ns')
+  const etc = join(dir, 'etc')
+  return {
+    dir,
+    namespaces,
+    pin: (kind) => join(namespaces, kind),
+    etc,
+    hostname: join(etc, 'hostname'),
+    resolvConf: join(etc, 'resolv.conf'),
+    hosts: join(etc, 'hosts'),
+    shm: join(dir, 'shm'),
+    init: join(dir, 'init'),
+  }
+}
+
+const containerPaths = (dir: string): ContainerPaths => ({
+  dir,
+  spec: join(dir, 'config.json'),
+  rootfs: join(dir, 'rootfs'),
+})

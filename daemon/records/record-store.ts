@@ -1,0 +1,199 @@
+/**
+ * Sandboxes and containers on disk and in memory: a directory per object with `config.json` (written once, durably,
+ * before the first side effect) and `status.json` (replaced atomically). Readers get snapshots and never wait.
+ */
+import { mkdir, readdir, rename, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Linux } from '#linux/linux.ts'
+import { RuntimeError } from '#proto/errors.ts'
+import type { Log } from '#proto/log.ts'
+
+/** How a kind of object is written down. Both `parse` functions throw on anything they do not understand. */
+export interface RecordCodec<Id extends string, R, S> {
+  /** What messages call such an object: "sandbox", "container". */
+  readonly noun: string
+  parseId(text: string): Id | undefined
+  recordToJson(record: R): unknown
+  parseRecord(json: unknown): R
+  parseStatus(json: unknown): S
+  /** The status of a record whose first status was never written. */
+  readonly initial: S
+}
+
+export interface UpdateOptions {
+  /** Whether the new status must survive a power cut before the update returns. */
+  readonly durable?: boolean
+}
+
+/** One object: an immutable record, and a status that changes in one place. */
+export class Stored<R, S> {
+  readonly record: R
+  #status: S
+  #tail: Promise<unknown> = Promise.resolve()
+  readonly #write: (status: S, durable: boolean) => Promise<void>
+
+  constructor(record: R, status: S, write: (status: S, durable: boolean) => Promise<void>) {
+    this.record = record
+    this.#status = status
+    this.#write = write
+  }
+
+  /** The status as of now: an immutable value. */
+  get status(): S {
+    return this.#status
+  }
+
+  /**
+   * Compute the next status from the current one, write it, then publish it; one update after the other. Returning the
+   * current status unchanged writes nothing. If the write fails nothing has changed and the error is thrown.
+   */
+  update(next: (current: S) => S, options: UpdateOptions = {}): Promise<S> {
+    const run = this.#tail.then(async () => {
+      const status = next(this.#status)
+      if (status === this.#status) return status
+      await this.#write(status, options.durable ?? false)
+      this.#status = status
+      return status
+    })
+    this.#tail = run.catch(() => {})
+    return run
+  }
+}
+
+export class RecordStore<Id extends string, R extends { readonly id: Id; readonly key: string }, S> {
+  readonly #dir: string
+  readonly #codec: RecordCodec<Id, R, S>
+  readonly #linux: Linux
+  readonly #log: Log
+  readonly #byId = new Map<Id, Stored<R, S>>()
+  readonly #byKey = new Map<string, Stored<R, S>>()
+
+  constructor(options: { dir: string; codec: RecordCodec<Id, R, S>; linux: Linux; log: Log }) {
+    this.#dir = options.dir
+    this.#codec = options.codec
+    this.#linux = options.linux
+    this.#log = options.log
+  }
+
+  /** Read all records. A damaged one is set aside under `quarantine/` with its reason in the log; none is deleted. */
+  async load(): Promise<void> {
+    await mkdir(this.#dir, { recursive: true, mode: 0o700 })
+    for (const name of await readdir(this.#dir)) {
+      const id = this.#codec.parseId(name)
+      if (id === undefined) continue
+      try {
+        await this.#loadOne(id)
+      } catch (cause) {
+        await this.#quarantine(name, cause)
+      }
+    }
+  }
+
+  async #loadOne(id: Id): Promise<void> {
+    const config = await this.#linux.readFileIfExists(join(this.#dir, id, 'config.json'))
+    if (config === undefined) {
+      // Died before the record was whole, or half-way through deleting it: nothing was, or is, owned by it.
+      await rm(join(this.#dir, id), { recursive: true, force: true })
+      return
+    }
+    const record = this.#codec.parseRecord(JSON.parse(config.toString()))
+    const status = await this.#linux.readFileIfExists(join(this.#dir, id, 'status.json'))
+    this.#publish(record, status ? this.#codec.parseStatus(JSON.parse(status.toString())) : this.#codec.initial)
+  }
+
+  async #quarantine(name: string, cause: unknown): Promise<void> {
+    const aside = join(this.#dir, 'quarantine')
+    this.#log.error(`Setting aside damaged ${this.#codec.noun} record "${name}"`, { cause, directory: aside })
+    await mkdir(aside, { recursive: true, mode: 0o700 })
+    await rename(join(this.#dir, name), join(aside, `${name}.${Date.now()}`))
+  }
+
+  /**
+   * Write the record (durable) and its first status, and publish it.
+   * @throws RuntimeError already-exists when another object has the same key.
+   */
+  async create(record: R, status: S): Promise<Stored<R, S>> {
+    const holder = this.#byKey.get(record.key)
+    if (holder) {
+      throw new RuntimeError(
+        'already-exists',
+        `Cannot create ${this.#codec.noun} "${record.key}": it exists with id "${holder.record.id}"`,
+      )
+    }
+    // Taken at once, so that two callers that got here together cannot both write.
+    const stored = this.#publish(record, status)
+    try {
+      const dir = join(this.#dir, record.id)
+      await mkdir(dir, { mode: 0o700 })
+      await this.#linux.writeFileAtomic(join(dir, 'config.json'), toJson(this.#codec.recordToJson(record)), {
+        mode: 0o600,
+        durable: true,
+      })
+      await this.#writeStatus(record.id, status, false)
+    } catch (error) {
+      await this.delete(record.id)
+      throw error
+    }
+    return stored
+  }
+
+  #publish(record: R, status: S): Stored<R, S> {
+    const stored = new Stored<R, S>(record, status, (next, durable) => this.#writeStatus(record.id, next, durable))
+    this.#byId.set(record.id, stored)
+    this.#byKey.set(record.key, stored)
+    return stored
+  }
+
+  #writeStatus(id: Id, status: S, durable: boolean): Promise<void> {
+    return this.#linux.writeFileAtomic(join(this.#dir, id, 'status.json'), toJson(status), { mode: 0o600, durable })
+  }
+
+  get(id: Id): Stored<R, S> | undefined {
+    return this.#byId.get(id)
+  }
+
+  byKey(key: string): Stored<R, S> | undefined {
+    return this.#byKey.get(key)
+  }
+
+  /** All objects as of now, in no particular order. */
+  all(): Stored<R, S>[] {
+    return [...this.#byId.values()]
+  }
+
+  /**
+   * The object that a caller means by a full id or an unambiguous prefix of one.
+   * @throws RuntimeError invalid-argument when the text is empty or fits several.
+   */
+  find(idOrPrefix: string): Stored<R, S> | undefined {
+    if (idOrPrefix === '') throw new RuntimeError('invalid-argument', `The ${this.#codec.noun} id is empty`)
+    const id = this.#codec.parseId(idOrPrefix)
+    if (id !== undefined) return this.#byId.get(id)
+    const matches = this.all().filter(({ record }) => record.id.startsWith(idOrPrefix))
+    if (matches.length > 1) {
+      throw new RuntimeError('invalid-argument', `The ${this.#codec.noun} id "${idOrPrefix}" fits ${matches.length} of them`)
+    }
+    return matches[0]
+  }
+
+  /** As `find`, but throws RuntimeError not-found when there is none. */
+  require(idOrPrefix: string): Stored<R, S> {
+    const stored = this.find(idOrPrefix)
+    if (!stored) throw new RuntimeError('not-found', `No ${this.#codec.noun} has the id "${idOrPrefix}"`)
+    return stored
+  }
+
+  /** Forget the object on disk, then in memory; only then is its key free again. */
+  async delete(id: Id): Promise<void> {
+    const dir = join(this.#dir, id)
+    await rm(join(dir, 'config.json'), { force: true })
+    await rm(dir, { recursive: true, force: true })
+    const stored = this.#byId.get(id)
+    this.#byId.delete(id)
+    if (stored && this.#byKey.get(stored.record.key) === stored) this.#byKey.delete(stored.record.key)
+  }
+}
+
+/** Nanoseconds do not fit a JSON number, so bigints are written as decimal strings; the schemas turn them back. */
+const toJson = (value: unknown): string =>
+  `${JSON.stringify(value, (_key, v) => (typeof v === 'bigint' ? v.toString() : v), 2)}\n`
