@@ -77,7 +77,9 @@ function bundle(name: string, entry: string): Step {
     flags: `esbuild ${esbuild.version} ${JSON.stringify(options)}`,
     inputs: [join(top, entry)],
     async make(output) {
-      const result = await esbuild.build({ ...options, entryPoints: [join(top, entry)], outfile: output }).catch(failure)
+      const result = await esbuild
+        .build({ ...options, entryPoints: [join(top, entry)], outfile: output })
+        .catch(failure)
       if (result.warnings.length > 0) throw await failure(result)
       return Object.keys(result.metafile.inputs).map((path) => resolve(path))
     },
@@ -194,7 +196,8 @@ async function build(names: string[], force: boolean): Promise<void> {
     daemonProgram(),
   ]
   const unknown = names.filter((name) => !steps.some((step) => step.name === name))
-  if (unknown.length > 0) throw new Error(`no step '${unknown.join("', '")}', want one of: ${steps.map((s) => s.name).join(', ')}`)
+  if (unknown.length > 0)
+    throw new Error(`no step '${unknown.join("', '")}', want one of: ${steps.map((s) => s.name).join(', ')}`)
   await mkdir(lib, { recursive: true })
   await mkdir(bin, { recursive: true })
   const record: BuildRecord = await readFile(recordPath, 'utf8').then(JSON.parse, () => ({}))
