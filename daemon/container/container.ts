@@ -1,0 +1,83 @@
+/**
+ * A container: what CreateContainer froze, and its life.
+ *
+ *             CreateContainer                       StartContainer             init ends, monitor lost, reboot
+ *   (nothing) ───────────────► creating ──► created ──────────────► running ─────────────────────────► exited
+ *                                 │            │                                                          │
+ *                                 │            └── start failed (128 StartError), stopped unstarted ──► exited
+ *                                 └─ failed, or the daemon died: undone, never listed                     │
+ *                                                                                 RemoveContainer ◄───────┘
+ */
+import * as z from 'zod'
+import { ContainerConfig } from '#proto/generated/api.ts'
+import { ContainerId, SandboxId } from '../ids.ts'
+import type { RecordCodec, RecordStore, Stored } from '../records/record-store.ts'
+import { bigintText, messageText, messageToText, processIdentity } from '../records/schema.ts'
+
+const ContainerRecord = z.object({
+  version: z.literal(1),
+  id: ContainerId,
+  /** Names the attempt of this container in its sandbox; unique among containers that are not removed. */
+  key: z.string(),
+  sandboxId: SandboxId,
+  createdAt: bigintText,
+  runtimeHandler: z.string(),
+  bootId: z.string(),
+  config: messageText(ContainerConfig.decode),
+  /** The image id, and the digest reference that the status reports beside it. */
+  imageId: z.string(),
+  imageRef: z.string(),
+  /** Absolute; absent when the pod asked for no log. */
+  logPath: z.string().optional(),
+  cgroupsPath: z.string(),
+  user: z.object({ uid: z.int(), gid: z.int(), supplementalGroups: z.array(z.int()) }).optional(),
+  stopSignal: z.string(),
+  /** Proves to the monitor that a connection comes from this daemon. */
+  cookie: z.string(),
+})
+export type ContainerRecord = z.infer<typeof ContainerRecord>
+
+const Exited = z.object({
+  state: z.literal('exited'),
+  startedAt: bigintText.optional(),
+  finishedAt: bigintText,
+  exitCode: z.int(),
+  /** "Completed", "Error", "OOMKilled", "StartError", "MonitorLost" or "Unknown". */
+  reason: z.string(),
+  message: z.string(),
+})
+
+const ContainerStatus = z.discriminatedUnion('state', [
+  z.object({ state: z.literal('creating') }),
+  z.object({ state: z.literal('created'), init: processIdentity }),
+  z.object({ state: z.literal('running'), init: processIdentity, startedAt: bigintText }),
+  Exited,
+])
+export type ContainerStatus = z.infer<typeof ContainerStatus>
+export type ExitedContainer = z.infer<typeof Exited>
+
+export type Container = Stored<ContainerRecord, ContainerStatus>
+export type ContainerStore = RecordStore<ContainerId, ContainerRecord, ContainerStatus>
+
+export const containerCodec: RecordCodec<ContainerId, ContainerRecord, ContainerStatus> = {
+  noun: 'container',
+  parseId: (text) => ContainerId.safeParse(text).data,
+  recordToJson: (record) => ({
+    ...record,
+    config: messageToText(ContainerConfig.encode(record.config).finish()),
+    // For people who read the file; the daemon reads `config`.
+    metadata: record.config.metadata,
+  }),
+  parseRecord: (json) => ContainerRecord.parse(json),
+  parseStatus: (json) => ContainerStatus.parse(json),
+  initial: { state: 'creating' },
+}
+
+/** The key under which one attempt of one container of a sandbox is unique. */
+export function containerKey(sandboxId: SandboxId, config: ContainerConfig): string {
+  const { name = '', attempt = 0 } = config.metadata ?? {}
+  return [sandboxId, name, attempt].map((part) => encodeURIComponent(part)).join('/')
+}
+
+/** Whether the CRI shows it: an unfinished creation is nobody's business yet. */
+export const isVisible = (container: Container): boolean => container.status.state !== 'creating'

@@ -1,0 +1,21 @@
+/**
+ * Give back what an ended container holds: the OCI runtime's state and cgroup, and the rootfs mount. Its files, log and
+ * record stay until RemoveContainer. Repeatable.
+ */
+import { isKind } from '#proto/errors.ts'
+import { runtimeCli } from '../oci/runtime-cli.ts'
+import type { Parts } from '../parts.ts'
+import type { Container } from './container.ts'
+
+export type RetireNeeds = Pick<Parts, 'handlers' | 'linux' | 'locks' | 'storage' | 'log'>
+
+export async function retire(needs: RetireNeeds, container: Container): Promise<void> {
+  const { id, runtimeHandler } = container.record
+  using _ = await needs.locks.take(`retire:${id}`)
+  await runtimeCli(needs.handlers.resolve(runtimeHandler)).delete(id, { force: true })
+  try {
+    await needs.storage.rootfs.unmount(id)
+  } catch (error) {
+    if (!isKind(error, 'not-found')) throw error
+  }
+}

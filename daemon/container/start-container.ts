@@ -1,0 +1,54 @@
+/** StartContainer: from `created` to `running`. A start that fails leaves an exited container that tells why. */
+import { RuntimeError, messageOf } from '#proto/errors.ts'
+import { nowNs } from '../clock.ts'
+import type { Parts } from '../parts.ts'
+import { type Container, isVisible } from './container.ts'
+import { exited } from './watch-exit.ts'
+
+export type StartNeeds = Pick<Parts, 'containers' | 'sandboxes' | 'locks' | 'linux' | 'log' | 'watches'>
+
+/** @throws RuntimeError not-found, or failed-precondition when the container is not `created` or its start fails. */
+export async function startContainer(needs: StartNeeds, idOrPrefix: string): Promise<void> {
+  const container = needs.containers.require(idOrPrefix)
+  if (!isVisible(container)) throw new RuntimeError('not-found', `No container has the id "${idOrPrefix}"`)
+  using _ = await needs.locks.take(container.record.id)
+  const client = startable(needs, container)
+  try {
+    await client.start()
+  } catch (error) {
+    await startFailed(needs, container, error)
+    throw error
+  }
+  const startedAt = nowNs()
+  await container.update((status) => {
+    if (status.state === 'created') return { state: 'running', init: status.init, startedAt }
+    // So short-lived that its exit was recorded first: it did start all the same.
+    if (status.state === 'exited') return { ...status, startedAt: min(startedAt, status.finishedAt) }
+    return status
+  })
+}
+
+function startable(needs: StartNeeds, container: Container) {
+  const { id, sandboxId } = container.record
+  const { state } = container.status
+  if (state !== 'created') throw new RuntimeError('failed-precondition', `Cannot start container "${id}": it is ${state}`)
+  if (needs.sandboxes.get(sandboxId)?.status.state !== 'ready') {
+    throw new RuntimeError('failed-precondition', `Cannot start container "${id}": its sandbox "${sandboxId}" is not ready`)
+  }
+  const client = needs.watches.client(id)
+  if (!client) throw new RuntimeError('failed-precondition', `Cannot start container "${id}": it has no monitor`)
+  return client
+}
+
+/** Kept as exited 128 "StartError" until the kubelet removes it, so that the reason can be read (as containerd does). */
+async function startFailed(needs: StartNeeds, container: Container, error: unknown): Promise<void> {
+  const { status, record } = container
+  await container.update(
+    (now) => exited(now, { exitCode: 128, reason: 'StartError', message: messageOf(error), finishedAt: nowNs() }),
+    { durable: true },
+  )
+  if (status.state === 'created') needs.linux.signalProcess(status.init, 'SIGKILL')
+  needs.log.warn('Container did not start', { container: record.id, why: messageOf(error) })
+}
+
+const min = (a: bigint, b: bigint): bigint => (a < b ? a : b)

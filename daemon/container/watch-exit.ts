@@ -1,0 +1,103 @@
+/**
+ * From a monitor's word (or its silence) to the container's `exited` status. The exit record on disk is the truth; the
+ * monitor's event only says that it is worth reading. Losing the monitor never leaves a container running for ever.
+ */
+import { setTimeout as sleep } from 'node:timers/promises'
+import { messageOf } from '#proto/errors.ts'
+import { nowNs } from '../clock.ts'
+import type { ContainerId } from '../ids.ts'
+import { type ExitRecord, readExitRecord } from '../monitor/exit-record.ts'
+import type { MonitorClient } from '../monitor/monitor-client.ts'
+import { hostCgroupPath } from '../oci/cgroup-path.ts'
+import type { Parts } from '../parts.ts'
+import type { Container, ContainerStatus, ExitedContainer } from './container.ts'
+import { type RetireNeeds, retire } from './retire.ts'
+
+export type WatchNeeds = RetireNeeds & Pick<Parts, 'linux' | 'log' | 'paths' | 'watches'>
+
+interface Watch {
+  readonly client: MonitorClient
+  readonly ended: Promise<void>
+}
+
+/** The containers whose end is awaited. */
+export class Watches {
+  readonly #watches = new Map<ContainerId, Watch>()
+
+  begin(id: ContainerId, client: MonitorClient, ended: Promise<void>): void {
+    const watch = { client, ended }
+    this.#watches.set(id, watch)
+    void ended.finally(() => {
+      if (this.#watches.get(id) === watch) this.#watches.delete(id)
+    })
+  }
+
+  /** The connection to a live container's monitor. */
+  client(id: ContainerId): MonitorClient | undefined {
+    return this.#watches.get(id)?.client
+  }
+
+  /** Resolves once the container's exit is recorded; at once when nothing runs. */
+  ended(id: ContainerId): Promise<void> {
+    return this.#watches.get(id)?.ended ?? Promise.resolve()
+  }
+
+  /** Drop every connection; the monitors go on without us. */
+  close(): void {
+    for (const { client } of this.#watches.values()) client.close()
+    this.#watches.clear()
+  }
+}
+
+/** Await the container's end and record it. */
+export function watchExit(needs: WatchNeeds, container: Container, client: MonitorClient): void {
+  const ended = Promise.race([client.exited, client.lost]).then(() => recordExit(needs, container))
+  needs.watches.begin(container.record.id, client, ended)
+}
+
+/** Read how the container ended, make it durable, publish it, and give back what a dead container need not hold. */
+export async function recordExit(needs: WatchNeeds, container: Container): Promise<void> {
+  const { id, cgroupsPath } = container.record
+  const record = await readExitRecord(needs.paths.container(id).dir)
+  if (!record) {
+    // Nobody drains its output and nobody would see its end: it must not go on.
+    needs.log.error('Lost the monitor of a container; killing the container', { container: id })
+    await needs.linux.killCgroup(hostCgroupPath(cgroupsPath))
+  }
+  const exit = record ? fromRecord(record) : lost()
+  await persistently(needs, id, () => container.update((status) => exited(status, exit), { durable: true }))
+  void retire(needs, container).catch((cause) => needs.log.warn('Cannot retire a container yet', { container: id, cause }))
+}
+
+type Exit = Pick<ExitedContainer, 'exitCode' | 'reason' | 'message' | 'finishedAt'>
+
+/** The transition into `exited`; an exit that is already recorded stands. */
+export function exited(status: ContainerStatus, exit: Exit): ContainerStatus {
+  if (status.state === 'exited') return status
+  return { state: 'exited', ...(status.state === 'running' && { startedAt: status.startedAt }), ...exit }
+}
+
+export function fromRecord(record: ExitRecord): Exit {
+  const reason = record.oomKilled ? 'OOMKilled' : record.code === 0 ? 'Completed' : 'Error'
+  return { exitCode: record.code, reason, message: '', finishedAt: record.finishedAtUnixNs }
+}
+
+const lost = (): Exit => ({
+  exitCode: 255,
+  reason: 'MonitorLost',
+  message: 'the monitor of the container ended before the container did',
+  finishedAt: nowNs(),
+})
+
+/** An exit must not be forgotten because the disk is full just now. */
+async function persistently(needs: WatchNeeds, id: ContainerId, write: () => Promise<unknown>): Promise<void> {
+  for (let waitMs = 100; ; waitMs = Math.min(waitMs * 2, 10_000)) {
+    try {
+      await write()
+      return
+    } catch (error) {
+      needs.log.error('Cannot write the exit of a container; trying again', { container: id, why: messageOf(error), waitMs })
+      await sleep(waitMs)
+    }
+  }
+}

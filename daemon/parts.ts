@@ -1,0 +1,41 @@
+/** The parts of a daemon that use cases are handed. Built once in `daemon.ts`; a use case names the few it needs. */
+import type { Images } from '#image/image-store.ts'
+import type { HostFacts } from '#linux/host-facts.ts'
+import type { Linux } from '#linux/linux.ts'
+import type { Log } from '#proto/log.ts'
+import type { KeyedLock } from '#storage/keyed-lock.ts'
+import type { SingleFlight } from '#storage/single-flight.ts'
+import type { Storage } from '#storage/storage.ts'
+import type { Config } from './config/schema.ts'
+import type { ContainerStore } from './container/container.ts'
+import type { StopRaces } from './container/stop-races.ts'
+import type { Watches } from './container/watch-exit.ts'
+import type { MonitorProgram } from './monitor/launch-monitor.ts'
+import type { PodNetwork } from './network/pod-network.ts'
+import type { RuntimeHandlers } from './oci/runtime-handlers.ts'
+import type { Paths } from './paths.ts'
+import type { SandboxStore } from './sandbox/sandbox.ts'
+
+export interface Parts {
+  readonly config: Config
+  readonly log: Log
+  readonly linux: Linux
+  readonly host: HostFacts
+  readonly bootId: string
+  readonly paths: Paths
+  readonly storage: Storage
+  readonly images: Images
+  readonly network: PodNetwork
+  readonly handlers: RuntimeHandlers
+  readonly monitorProgram: MonitorProgram
+  readonly sandboxes: SandboxStore
+  readonly containers: ContainerStore
+  /** Creations in flight by key: a repeated request joins the running one (design D8). */
+  readonly flights: SingleFlight<string>
+  /** One change at a time per sandbox or container id. */
+  readonly locks: KeyedLock
+  /** The live monitors, and who waits for an exit. */
+  readonly watches: Watches
+  /** The stops in progress, which later callers can only shorten. */
+  readonly stops: StopRaces
+}

@@ -1,0 +1,81 @@
+/**
+ * A pod sandbox: what RunPodSandbox froze, and its life.
+ *
+ *              RunPodSandbox                       StopPodSandbox            RemovePodSandbox
+ *   (nothing) ───────────────► creating ──► ready ────────────────► stopped ─────────────────► (forgotten)
+ *                                 │           │  init gone, reboot     ▲
+ *                                 │           └────────────────────────┘
+ *                                 └─ failed, or the daemon died: undone, never listed
+ *
+ * `ready` is SANDBOX_READY; `stopped` is SANDBOX_NOTREADY, with `released` once its network is given back.
+ */
+import * as z from 'zod'
+import { NamespaceMode, PodSandboxConfig } from '#proto/generated/api.ts'
+import { SandboxId } from '../ids.ts'
+import { bigintText, messageText, messageToText, processIdentity } from '../records/schema.ts'
+import type { RecordCodec, RecordStore, Stored } from '../records/record-store.ts'
+
+const SandboxRecord = z.object({
+  version: z.literal(1),
+  id: SandboxId,
+  /** Names the pod attempt; unique among sandboxes that are not removed. */
+  key: z.string(),
+  createdAt: bigintText,
+  runtimeHandler: z.string(),
+  /** The boot it was made in: after another one none of its processes, namespaces and mounts exist. */
+  bootId: z.string(),
+  config: messageText(PodSandboxConfig.decode),
+})
+export type SandboxRecord = z.infer<typeof SandboxRecord>
+
+const SandboxStatus = z.discriminatedUnion('state', [
+  z.object({ state: z.literal('creating') }),
+  z.object({ state: z.literal('ready'), ips: z.array(z.string()), init: processIdentity.optional() }),
+  z.object({ state: z.literal('stopped'), released: z.boolean() }),
+])
+export type SandboxStatus = z.infer<typeof SandboxStatus>
+
+export type Sandbox = Stored<SandboxRecord, SandboxStatus>
+export type SandboxStore = RecordStore<SandboxId, SandboxRecord, SandboxStatus>
+
+export const sandboxCodec: RecordCodec<SandboxId, SandboxRecord, SandboxStatus> = {
+  noun: 'sandbox',
+  parseId: (text) => SandboxId.safeParse(text).data,
+  recordToJson: (record) => ({
+    ...record,
+    config: messageToText(PodSandboxConfig.encode(record.config).finish()),
+    // For people who read the file; the daemon reads `config`.
+    metadata: record.config.metadata,
+  }),
+  parseRecord: (json) => SandboxRecord.parse(json),
+  parseStatus: (json) => SandboxStatus.parse(json),
+  initial: { state: 'creating' },
+}
+
+/** The key under which one attempt of one pod is unique. */
+export function sandboxKey(config: PodSandboxConfig): string {
+  const { name = '', namespace = '', uid = '', attempt = 0 } = config.metadata ?? {}
+  return [namespace, name, uid, attempt].map((part) => encodeURIComponent(part)).join('/')
+}
+
+/** Which namespaces of its own a pod asks for. */
+export interface PodNamespaces {
+  readonly hostNetwork: boolean
+  readonly hostIpc: boolean
+  readonly hostPid: boolean
+  /** One PID namespace for the whole pod, held by an init process. */
+  readonly sharedPid: boolean
+}
+
+export function podNamespaces(config: PodSandboxConfig): PodNamespaces {
+  const options = config.linux?.securityContext?.namespaceOptions
+  return {
+    hostNetwork: options?.network === NamespaceMode.NODE,
+    hostIpc: options?.ipc === NamespaceMode.NODE,
+    hostPid: options?.pid === NamespaceMode.NODE,
+    sharedPid: (options?.pid ?? NamespaceMode.POD) === NamespaceMode.POD,
+  }
+}
+
+/** Whether the CRI shows it: an unfinished creation is nobody's business yet. */
+export const isVisible = (sandbox: Sandbox): boolean => sandbox.status.state !== 'creating'
