@@ -1,0 +1,114 @@
+/*
+ * The one native function of Cricket: sys(nr, ...args) makes a raw system call and returns its result, or -errno.
+ * sysAsync does the same on a pool thread and returns a promise; addr(buffer) is where a Buffer's bytes are.
+ * An argument is an integral number, a bigint, a string (copied, without NUL inside), a Buffer (its address), null or undefined (0).
+ */
+#define _GNU_SOURCE
+#define NAPI_VERSION 8
+#include <errno.h>
+#include <node_api.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { ARGS = 7 };
+#define SAFE_INTEGER 9007199254740991.0
+
+typedef struct {
+  long value[ARGS], result;
+  char *copy[ARGS];
+  napi_ref held[ARGS];
+  napi_deferred deferred;
+  napi_async_work work;
+} call;
+
+static int convert(napi_env env, napi_value v, long *out, char **copy) {
+  napi_valuetype type; double number; bool yes; size_t size; void *data; int64_t sint; uint64_t uint;
+  if (napi_typeof(env, v, &type) != napi_ok) return 0;
+  switch (type) {
+  case napi_null: case napi_undefined: *out = 0; return 1;
+  case napi_number:
+    if (napi_get_value_double(env, v, &number) != napi_ok || !(number >= -SAFE_INTEGER && number <= SAFE_INTEGER)) return 0;
+    *out = (long)number; return (double)*out == number;
+  case napi_bigint:
+    if (napi_get_value_bigint_int64(env, v, &sint, &yes) == napi_ok && yes) { *out = sint; return 1; }
+    if (napi_get_value_bigint_uint64(env, v, &uint, &yes) == napi_ok && yes) { *out = (long)uint; return 1; }
+    return 0;
+  case napi_string:
+    if (napi_get_value_string_utf8(env, v, NULL, 0, &size) != napi_ok || !(*copy = malloc(size + 1))) return 0;
+    *out = (long)*copy; return napi_get_value_string_utf8(env, v, *copy, size + 1, &size) == napi_ok && strlen(*copy) == size;
+  case napi_object:
+    if (napi_is_buffer(env, v, &yes) != napi_ok || !yes || napi_get_buffer_info(env, v, &data, &size) != napi_ok) return 0;
+    *out = (long)data; return 1;
+  default: return 0;
+  }
+}
+
+static void release(napi_env env, call *c) {
+  for (int i = 0; i < ARGS; i++) { free(c->copy[i]); if (c->held[i]) napi_delete_reference(env, c->held[i]); }
+}
+
+/* Reads all arguments, or throws and leaves nothing behind. Buffers of an asynchronous call are held until it is over. */
+static int read_arguments(napi_env env, napi_callback_info info, call *c, int hold) {
+  size_t count = ARGS; napi_value args[ARGS]; bool buffer;
+  if (napi_get_cb_info(env, info, &count, args, NULL, NULL) != napi_ok) return 0;
+  int good = count >= 1 && count <= ARGS;
+  for (size_t i = 0; good && i < count; i++) {
+    good = convert(env, args[i], &c->value[i], &c->copy[i]);
+    if (good && hold && napi_is_buffer(env, args[i], &buffer) == napi_ok && buffer)
+      good = napi_create_reference(env, args[i], 1, &c->held[i]) == napi_ok;
+  }
+  if (!good) { release(env, c); napi_throw_type_error(env, "ERR_INVALID_ARG_TYPE", "invalid system call argument"); }
+  return good;
+}
+
+static void perform(napi_env env, void *data) {
+  call *c = data; long *v = c->value; (void)env;
+  c->result = syscall(v[0], v[1], v[2], v[3], v[4], v[5], v[6]);
+  if (c->result == -1) c->result = -errno;
+}
+
+static napi_value to_js(napi_env env, long result) {
+  napi_value out = NULL;
+  if (result >= -SAFE_INTEGER && result <= SAFE_INTEGER) napi_create_int64(env, result, &out); else napi_create_bigint_int64(env, result, &out);
+  return out;
+}
+
+static napi_value sys(napi_env env, napi_callback_info info) {
+  call c = {0};
+  if (!read_arguments(env, info, &c, 0)) return NULL;
+  perform(env, &c); release(env, &c);
+  return to_js(env, c.result);
+}
+
+static void finish(napi_env env, napi_status status, void *data) {
+  call *c = data; (void)status;
+  napi_resolve_deferred(env, c->deferred, to_js(env, c->result));
+  napi_delete_async_work(env, c->work); release(env, c); free(c);
+}
+
+static napi_value sys_async(napi_env env, napi_callback_info info) {
+  napi_value promise, name; call *c = calloc(1, sizeof *c);
+  if (!c || !read_arguments(env, info, c, 1)) { free(c); return NULL; }
+  c->result = -ECANCELED;
+  if (napi_create_string_utf8(env, "syscall", NAPI_AUTO_LENGTH, &name) == napi_ok && napi_create_promise(env, &c->deferred, &promise) == napi_ok
+      && napi_create_async_work(env, NULL, name, perform, finish, c, &c->work) == napi_ok) {
+    if (napi_queue_async_work(env, c->work) == napi_ok) return promise;
+    napi_delete_async_work(env, c->work);
+  }
+  release(env, c); free(c); napi_throw_error(env, NULL, "no asynchronous work can be queued");
+  return NULL;
+}
+
+static napi_value addr(napi_env env, napi_callback_info info) {
+  size_t count = 1, size; napi_value arg, out; bool buffer; void *data;
+  if (napi_get_cb_info(env, info, &count, &arg, NULL, NULL) == napi_ok && napi_is_buffer(env, arg, &buffer) == napi_ok && buffer
+      && napi_get_buffer_info(env, arg, &data, &size) == napi_ok && napi_create_bigint_uint64(env, (uint64_t)data, &out) == napi_ok) return out;
+  napi_throw_type_error(env, "ERR_INVALID_ARG_TYPE", "addr wants a Buffer");
+  return NULL;
+}
+
+NAPI_MODULE_INIT() {
+  napi_property_descriptor all[] = {{"sys", 0, sys}, {"sysAsync", 0, sys_async}, {"addr", 0, addr}};
+  return napi_define_properties(env, exports, 3, all) == napi_ok ? exports : NULL;
+}
