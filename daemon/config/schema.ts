@@ -1,0 +1,148 @@
+/**
+ * The whole configuration: every key, its type, its default and what it means. Error messages, `cricket config` and
+ * docs/configuration.md are all made from this schema; nothing else declares a key.
+ */
+import { posix } from 'node:path'
+import * as z from 'zod'
+
+/** Where a handler's program is looked for when its `path` is not configured, in this order. */
+export const PROGRAM_DIRS = ['/usr/sbin', '/usr/bin', '/usr/local/sbin', '/usr/local/bin'] as const
+
+/** The longest path that fits into the kernel's `sockaddr_un`, its closing NUL not counted. */
+const MAX_SOCKET_PATH_BYTES = 107
+
+const tidyPath = (path: string): string =>
+  path.startsWith('/') ? posix.normalize(path).replace(/(?<=.)\/+$/, '') : path
+
+const isAbsolutePath = (path: string): boolean => path.startsWith('/') && !path.includes('\0')
+
+const absolutePath = () => z.string().overwrite(tidyPath).refine(isAbsolutePath, { error: 'must be an absolute path' })
+
+const directory = () => absolutePath().refine((path) => path !== '/', { error: 'must not be the root directory' })
+
+const socketPath = () =>
+  z
+    .string()
+    .overwrite((address) => tidyPath(address.replace(/^unix:\/\//, '')))
+    .refine(isAbsolutePath, { error: 'must be the absolute path of a unix socket, with or without "unix://"' })
+    .refine((path) => Buffer.byteLength(path) <= MAX_SOCKET_PATH_BYTES, {
+      error: `must not be longer than ${MAX_SOCKET_PATH_BYTES} bytes`,
+    })
+
+const registryHost = () =>
+  z.string().regex(/^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:\d+)?$/, {
+    error: 'must be a host or host:port, without scheme and path',
+  })
+
+const handlerName = () =>
+  z.string().regex(/^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$/, {
+    error: 'must consist of letters, digits, ".", "_" and "-"',
+  })
+
+/** A mapping of keys. A section that is left empty in the file (all its keys commented out) counts as not set. */
+const section = <Shape extends z.ZodRawShape>(shape: Shape) =>
+  z.preprocess((value) => value ?? {}, z.strictObject(shape))
+
+const handler = section({
+  path: absolutePath()
+    .optional()
+    .describe(
+      `The OCI runtime program of this handler. Not set: the program with the handler's name in ${PROGRAM_DIRS.join(', ')}.`,
+    ),
+  root: directory()
+    .optional()
+    .describe("The directory in which the runtime keeps its own state. Not set: the handler's name under `state`."),
+})
+
+/** What a configuration file may hold. Every key may be absent, so each file is valid, or not, on its own. */
+export const ConfigFile = z.strictObject({
+  root: directory()
+    .default('/var/lib/cricket')
+    .describe(
+      'What survives a reboot: images, layers, records. Must be on a file system that can carry overlay layers.',
+    ),
+  state: directory()
+    .default('/run/cricket')
+    .describe('What a reboot ends: sockets, bundles, pinned namespaces, live status. Should be on a tmpfs.'),
+  listen: socketPath()
+    .optional()
+    .describe(
+      'The unix socket that the kubelet and crictl connect to; "unix://" in front is accepted. Not set: `cricket.sock` under `state`, which is /run/cricket/cricket.sock by default.',
+    ),
+  logLevel: z
+    .enum(['debug', 'info', 'warn', 'error'])
+    .default('info')
+    .describe('The least important messages that are logged.'),
+  cgroupDriver: z
+    .enum(['cgroupfs', 'systemd'])
+    .default('cgroupfs')
+    .describe('Who makes control groups: cricket itself, or systemd. The kubelet asks for this and follows.'),
+  runtimes: section({
+    default: handlerName()
+      .default('runc')
+      .describe('The handler of pods that do not name one (no RuntimeClass). Must be one of `runtimes.handlers`.'),
+    handlers: z
+      .preprocess((value) => value ?? {}, z.record(handlerName(), handler))
+      .describe(
+        'The OCI runtimes, by the handler name that a RuntimeClass uses. `runc` is there without being listed as long as it is the default handler.',
+      ),
+  }).describe('OCI runtimes.'),
+  network: section({
+    configDir: absolutePath()
+      .default('/etc/cni/net.d')
+      .describe(
+        'The directory of CNI network configurations. The first usable *.conflist, *.conf or *.json file by name is the pod network; changes are noticed.',
+      ),
+    binDirs: z
+      .array(absolutePath())
+      .min(1, { error: 'must name at least one directory' })
+      .default(['/opt/cni/bin', '/usr/lib/cni', '/usr/libexec/cni'])
+      .describe('Where CNI plugins are looked for, in this order.'),
+  }).describe('The pod network.'),
+  image: section({
+    insecureRegistries: z
+      .array(registryHost())
+      .default([])
+      .describe(
+        'Registries, as host or host:port, that may be spoken to without TLS or with a certificate nobody vouches for.',
+      ),
+    preload: z
+      .array(absolutePath())
+      .default([])
+      .describe(
+        'OCI image layout directories that are imported at start. Their images are pinned: never garbage collected.',
+      ),
+  }).describe('Images.'),
+  monitor: section({
+    runtime: z
+      .enum(['native', 'node'])
+      .default('native')
+      .describe(
+        'How the monitor of each container runs: the compiled program, or the same program under Node, which needs more memory.',
+      ),
+    path: absolutePath().optional().describe('The monitor program. Not set: `conmon` beside the cricket program.'),
+  }).describe('The process that watches a container.'),
+  sandbox: section({
+    initPath: absolutePath()
+      .default('/usr/bin/catatonit')
+      .describe(
+        'The static init that runs in pods which share their process namespace between containers. Other pods run no process of their own.',
+      ),
+  }).describe('Pod sandboxes.'),
+})
+
+export type ConfigFile = z.infer<typeof ConfigFile>
+
+/** One OCI runtime, everything decided. */
+export interface RuntimeHandlerConfig {
+  readonly path: string
+  readonly root: string
+}
+
+/** The configuration in effect: defaults, files and flags put together, nothing left open. */
+export interface Config extends Omit<ConfigFile, 'listen' | 'runtimes'> {
+  listen: string
+  runtimes: { default: string; handlers: Record<string, RuntimeHandlerConfig> }
+}
+
+export type LogLevel = Config['logLevel']
