@@ -10,7 +10,9 @@ import type { Config } from './config/schema.ts'
 import type { ContainerStore } from './container/container.ts'
 import type { StopRaces } from './container/stop-races.ts'
 import type { Watches } from './container/watch-exit.ts'
+import type { SandboxId } from './ids.ts'
 import type { MonitorProgram } from './monitor/launch-monitor.ts'
+import type { MonitorClient } from './monitor/monitor-client.ts'
 import type { PodNetwork } from './network/pod-network.ts'
 import type { RuntimeHandlers } from './oci/runtime-handlers.ts'
 import type { Paths } from './paths.ts'
@@ -36,6 +38,8 @@ export interface Parts {
   readonly locks: KeyedLock
   /** The live monitors, and who waits for an exit. */
   readonly watches: Watches
+  /** The monitors of the init processes of pods that share a PID namespace. */
+  readonly sandboxInits: Map<SandboxId, MonitorClient>
   /** The stops in progress, which later callers can only shorten. */
   readonly stops: StopRaces
 }

@@ -30,15 +30,21 @@ const ContainerRecord = z.object({
   /** Absolute; absent when the pod asked for no log. */
   logPath: z.string().optional(),
   cgroupsPath: z.string(),
-  user: z.object({ uid: z.int(), gid: z.int(), supplementalGroups: z.array(z.int()) }).optional(),
-  stopSignal: z.string(),
   /** Proves to the monitor that a connection comes from this daemon. */
   cookie: z.string(),
 })
 export type ContainerRecord = z.infer<typeof ContainerRecord>
 
+/** What request, image and rootfs together made of the container's process. */
+const ContainerProcess = z.object({
+  user: z.object({ uid: z.int(), gid: z.int(), supplementalGroups: z.array(z.int()) }),
+  stopSignal: z.string(),
+})
+export type ContainerProcess = z.infer<typeof ContainerProcess>
+
 const Exited = z.object({
   state: z.literal('exited'),
+  process: ContainerProcess.optional(),
   startedAt: bigintText.optional(),
   finishedAt: bigintText,
   exitCode: z.int(),
@@ -49,8 +55,13 @@ const Exited = z.object({
 
 const ContainerStatus = z.discriminatedUnion('state', [
   z.object({ state: z.literal('creating') }),
-  z.object({ state: z.literal('created'), init: processIdentity }),
-  z.object({ state: z.literal('running'), init: processIdentity, startedAt: bigintText }),
+  z.object({ state: z.literal('created'), process: ContainerProcess, init: processIdentity }),
+  z.object({
+    state: z.literal('running'),
+    process: ContainerProcess,
+    init: processIdentity,
+    startedAt: bigintText,
+  }),
   Exited,
 ])
 export type ContainerStatus = z.infer<typeof ContainerStatus>

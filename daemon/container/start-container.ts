@@ -21,7 +21,7 @@ export async function startContainer(needs: StartNeeds, idOrPrefix: string): Pro
   }
   const startedAt = nowNs()
   await container.update((status) => {
-    if (status.state === 'created') return { state: 'running', init: status.init, startedAt }
+    if (status.state === 'created') return { ...status, state: 'running', startedAt }
     // So short-lived that its exit was recorded first: it did start all the same.
     if (status.state === 'exited') return { ...status, startedAt: min(startedAt, status.finishedAt) }
     return status

@@ -35,9 +35,9 @@ export async function stop(needs: StopNeeds, container: Container, graceMs: numb
   const kill = () => void needs.linux.signalProcess(init, 'SIGKILL')
   const began = needs.stops.killWithin(record.id, grace, kill)
   if (began) void ended.finally(() => needs.stops.over(record.id))
-  if (began && grace > 0) needs.linux.signalProcess(init, stopSignal(container))
+  if (began && grace > 0) needs.linux.signalProcess(init, stopSignal(status.process.stopSignal))
   await waitFor(ended, signal)
 }
 
-/** The container's own stop signal; a name that this host does not know (an image may hold anything) counts as SIGTERM. */
-const stopSignal = (container: Container): string | number => signalNumber(container.record.stopSignal) ?? 'SIGTERM'
+/** An image may name anything as its stop signal; what this host does not know counts as SIGTERM. */
+const stopSignal = (name: string): string | number => signalNumber(name) ?? 'SIGTERM'

@@ -74,7 +74,12 @@ type Exit = Pick<ExitedContainer, 'exitCode' | 'reason' | 'message' | 'finishedA
 /** The transition into `exited`; an exit that is already recorded stands. */
 export function exited(status: ContainerStatus, exit: Exit): ContainerStatus {
   if (status.state === 'exited') return status
-  return { state: 'exited', ...(status.state === 'running' && { startedAt: status.startedAt }), ...exit }
+  return {
+    state: 'exited',
+    ...('process' in status && { process: status.process }),
+    ...('startedAt' in status && { startedAt: status.startedAt }),
+    ...exit,
+  }
 }
 
 export function fromRecord(record: ExitRecord): Exit {

@@ -24,6 +24,8 @@ const SandboxRecord = z.object({
   runtimeHandler: z.string(),
   /** The boot it was made in: after another one none of its processes, namespaces and mounts exist. */
   bootId: z.string(),
+  /** Proves to the monitor of the init process that a connection comes from this daemon. */
+  cookie: z.string(),
   config: messageText(PodSandboxConfig.decode),
 })
 export type SandboxRecord = z.infer<typeof SandboxRecord>

@@ -1,0 +1,110 @@
+/** Gathers the facts that the pure spec builder wants: the pod's namespaces and files, the rootfs's users, the host. */
+import type { ImageRecord } from '#image/image-store.ts'
+import { RuntimeError } from '#proto/errors.ts'
+import { type ContainerConfig, NamespaceMode } from '#proto/generated/api.ts'
+import type { RuntimeHandler } from '../oci/runtime-handlers.ts'
+import { containerSpec } from '../oci/spec/container-spec.ts'
+import { readUserFiles } from '../oci/spec/rootfs-user.ts'
+import type { OciSpec } from '../oci/spec/types.ts'
+import type { Parts } from '../parts.ts'
+import { podNamespaces, type Sandbox } from '../sandbox/sandbox.ts'
+import { podHostname } from '../sandbox/etc-files.ts'
+import type { Container, ContainerProcess } from './container.ts'
+
+export type SpecNeeds = Pick<Parts, 'containers' | 'host' | 'linux' | 'paths'>
+
+export interface SpecInput {
+  readonly sandbox: Sandbox
+  readonly container: Container
+  readonly image: ImageRecord
+  readonly handler: RuntimeHandler
+}
+
+export interface BuiltSpec {
+  readonly spec: OciSpec
+  readonly process: ContainerProcess
+  readonly warnings: readonly string[]
+}
+
+/** Where a container's processes live. */
+export type PidNamespace =
+  | { readonly kind: 'own' }
+  | { readonly kind: 'host' }
+  | { readonly kind: 'pod' }
+  | { readonly kind: 'target'; readonly containerId: string }
+
+/** The container's own wish, else the pod's. A pod without a PID namespace to share gives each container one. */
+export function pidNamespace(sandbox: Sandbox, config: ContainerConfig): PidNamespace {
+  const pod = sandbox.record.config.linux?.securityContext?.namespaceOptions
+  const options = config.linux?.securityContext?.namespaceOptions ?? pod
+  switch (options?.pid ?? NamespaceMode.POD) {
+    case NamespaceMode.NODE:
+      return { kind: 'host' }
+    case NamespaceMode.TARGET:
+      return { kind: 'target', containerId: options?.targetId ?? '' }
+    case NamespaceMode.POD:
+      return podNamespaces(sandbox.record.config).sharedPid ? { kind: 'pod' } : { kind: 'own' }
+    default:
+      return { kind: 'own' }
+  }
+}
+
+/** The OCI spec of a container whose rootfs is mounted. @throws RuntimeError what the builder refuses */
+export async function buildSpec(needs: SpecNeeds, { sandbox, container, image, handler }: SpecInput): Promise<BuiltSpec> {
+  const { record } = container
+  const paths = needs.paths.sandbox(sandbox.record.id)
+  const { rootfs } = needs.paths.container(record.id)
+  const { hostNetwork, hostIpc } = podNamespaces(sandbox.record.config)
+  const built = containerSpec({
+    id: record.id,
+    container: record.config,
+    sandbox: sandbox.record.config,
+    sandboxId: sandbox.record.id,
+    image: image.config,
+    imageName: record.config.image?.userSpecifiedImage || record.config.image?.image || image.id,
+    host: needs.host,
+    features: handler.features,
+    rootfs: { path: rootfs, ...readUserFiles(needs.linux, rootfs) },
+    namespaces: {
+      net: hostNetwork ? 'host' : paths.pin('net'),
+      ipc: hostIpc ? 'host' : paths.pin('ipc'),
+      uts: hostNetwork ? 'host' : paths.pin('uts'),
+      pid: pidPath(needs, sandbox, pidNamespace(sandbox, record.config)),
+    },
+    hostname: podHostname(sandbox.record.config),
+    etcFiles: {
+      hostname: paths.hostname,
+      resolvConf: paths.resolvConf,
+      hosts: paths.hosts,
+      shm: hostIpc ? '/dev/shm' : paths.shm,
+    },
+    cgroupsPath: record.cgroupsPath,
+  })
+  return { spec: built.spec, warnings: built.warnings, process: { user: built.user, stopSignal: built.stopSignal } }
+}
+
+function pidPath(needs: SpecNeeds, sandbox: Sandbox, pid: PidNamespace): string {
+  switch (pid.kind) {
+    case 'own':
+      return 'new'
+    case 'host':
+      return 'host'
+    case 'pod':
+      return needs.paths.sandbox(sandbox.record.id).pin('pid')
+    case 'target':
+      return targetPath(needs, sandbox, pid.containerId)
+  }
+}
+
+function targetPath(needs: SpecNeeds, sandbox: Sandbox, containerId: string): string {
+  const field = `linux.security_context.namespace_options.target_id "${containerId}"`
+  const target = containerId === '' ? undefined : needs.containers.find(containerId)
+  if (target?.record.sandboxId !== sandbox.record.id) {
+    throw new RuntimeError('not-found', `${field} is no container of sandbox "${sandbox.record.id}"`)
+  }
+  const { status } = target
+  if (status.state !== 'running' || !needs.linux.isAlive(status.init)) {
+    throw new RuntimeError('failed-precondition', `${field} is not running`)
+  }
+  return `/proc/${status.init.pid}/ns/pid`
+}

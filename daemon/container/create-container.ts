@@ -1,0 +1,206 @@
+/**
+ * CreateContainer: record → (rootfs → spec → bundle) beside (monitor) → runtime's create → created. Each step says how it
+ * is undone; the record comes first, so that a daemon that dies on the way undoes it at its next start.
+ */
+import { mkdir, rm, stat, writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { randomBytes } from 'node:crypto'
+import type { ImageRecord } from '#image/image-store.ts'
+import { RuntimeError } from '#proto/errors.ts'
+import type { ContainerConfig, PodSandboxConfig } from '#proto/generated/api.ts'
+import { Rollback } from '#storage/rollback.ts'
+import { nowNs } from '../clock.ts'
+import { type ContainerId, mintContainerId } from '../ids.ts'
+import { launchMonitor } from '../monitor/launch-monitor.ts'
+import type { MonitorClient } from '../monitor/monitor-client.ts'
+import { cgroupsPath, hostCgroupPath } from '../oci/cgroup-path.ts'
+import { runtimeCli } from '../oci/runtime-cli.ts'
+import type { RuntimeHandler } from '../oci/runtime-handlers.ts'
+import { validateContainerConfig } from '../oci/spec/validate.ts'
+import type { Parts } from '../parts.ts'
+import { sameConfig } from '../same-config.ts'
+import { isVisible as isSandboxVisible, type Sandbox } from '../sandbox/sandbox.ts'
+import { type Container, type ContainerRecord, containerKey } from './container.ts'
+import { type BuiltSpec, buildSpec, pidNamespace } from './build-spec.ts'
+import { watchExit } from './watch-exit.ts'
+
+export type CreateNeeds = Pick<
+  Parts,
+  | 'bootId'
+  | 'config'
+  | 'containers'
+  | 'flights'
+  | 'handlers'
+  | 'host'
+  | 'images'
+  | 'linux'
+  | 'locks'
+  | 'log'
+  | 'monitorProgram'
+  | 'paths'
+  | 'sandboxes'
+  | 'storage'
+  | 'watches'
+>
+
+export interface CreateRequest {
+  readonly sandbox: string
+  readonly config: ContainerConfig
+  readonly sandboxConfig: PodSandboxConfig | undefined
+}
+
+/** How long the runtime may take to create a container before it is killed. */
+const createTimeoutMs = 240_000
+
+/**
+ * Make a container, not started. A repeat of a request joins the running one, or gets the container that it made.
+ * @throws RuntimeError not-found (sandbox, image), invalid-argument, failed-precondition, already-exists
+ */
+export async function createContainer(needs: CreateNeeds, request: CreateRequest, signal?: AbortSignal): Promise<string> {
+  const { config } = request
+  validateContainerConfig(config)
+  const sandbox = readySandbox(needs, request.sandbox)
+  const key = containerKey(sandbox.record.id, config)
+  return needs.flights.run(`create-container:${key}`, () => existingOrNew(needs, sandbox, key, config), signal)
+}
+
+async function existingOrNew(needs: CreateNeeds, sandbox: Sandbox, key: string, config: ContainerConfig): Promise<string> {
+  const existing = needs.containers.byKey(key)
+  // The answer to an earlier, identical request was lost on its way: it is still the answer.
+  if (existing?.status.state === 'created' && sameConfig(existing.record.config, config)) return existing.record.id
+  return create(needs, sandbox, key, config)
+}
+
+async function create(needs: CreateNeeds, sandbox: Sandbox, key: string, config: ContainerConfig): Promise<ContainerId> {
+  const image = requireImage(needs, config)
+  const handler = needs.handlers.resolve(sandbox.record.runtimeHandler)
+  const id = mintContainerId()
+  using _ = await needs.locks.take(id)
+  const log = needs.log.child({ container: id })
+  await using rollback = new Rollback((what, cause) => log.warn('Left behind by a failed creation', { what, cause }))
+
+  const record = newRecord(needs, sandbox, { id, key, config, image })
+  const container = await needs.containers.create(record, { state: 'creating' })
+  rollback.defer('container record', () => needs.containers.delete(id))
+
+  const { dir } = needs.paths.container(id)
+  await mkdir(dir, { mode: 0o700 })
+  rollback.defer('bundle directory', () => rm(dir, { recursive: true, force: true }))
+  await makeLogDirectory(record.logPath)
+
+  const input = { sandbox, container, image, handler }
+  // The monitor starts while the rootfs is mounted and the spec is written: neither needs the other.
+  const [launched, bundled] = await Promise.allSettled([
+    launch(needs, input),
+    makeBundle(needs, input, rollback),
+  ])
+  if (launched.status === 'fulfilled') rollback.defer('monitor', () => launched.value.shutdown())
+  if (bundled.status === 'rejected') throw bundled.reason
+  if (launched.status === 'rejected') throw launched.reason
+  for (const warning of bundled.value.warnings) log.warn(warning)
+
+  const client = launched.value
+  rollback.defer('runtime state', () => runtimeCli(handler).delete(id, { force: true }))
+  const init = await client.create()
+  rollback.defer('cgroup', () => needs.linux.killCgroup(hostCgroupPath(record.cgroupsPath)))
+  await container.update(() => ({ state: 'created', process: bundled.value.process, init }))
+  // Whoever stops the sandbox first says so and then looks for containers: either they see this one, or it sees them.
+  assertReady(sandbox)
+  rollback.keep()
+  watchExit(needs, container, client)
+  return id
+}
+
+function readySandbox(needs: CreateNeeds, idOrPrefix: string): Sandbox {
+  const sandbox = needs.sandboxes.require(idOrPrefix)
+  if (!isSandboxVisible(sandbox)) throw new RuntimeError('not-found', `No sandbox has the id "${idOrPrefix}"`)
+  assertReady(sandbox)
+  return sandbox
+}
+
+function assertReady(sandbox: Sandbox): void {
+  if (sandbox.status.state === 'ready') return
+  throw new RuntimeError(
+    'failed-precondition',
+    `Cannot create a container in sandbox "${sandbox.record.id}": the sandbox is ${sandbox.status.state}`,
+  )
+}
+
+function requireImage(needs: CreateNeeds, config: ContainerConfig): ImageRecord {
+  const name = config.image?.image ?? ''
+  const image = needs.images.resolve(name)
+  if (!image) throw new RuntimeError('not-found', `Cannot create container "${config.metadata?.name}": no image "${name}"`)
+  return image
+}
+
+interface NewContainer {
+  readonly id: ContainerId
+  readonly key: string
+  readonly config: ContainerConfig
+  readonly image: ImageRecord
+}
+
+function newRecord(needs: CreateNeeds, sandbox: Sandbox, { id, key, config, image }: NewContainer): ContainerRecord {
+  const directory = sandbox.record.config.logDirectory
+  const parent = sandbox.record.config.linux?.cgroupParent ?? ''
+  return {
+    version: 1,
+    id,
+    key,
+    sandboxId: sandbox.record.id,
+    createdAt: nowNs(),
+    runtimeHandler: sandbox.record.runtimeHandler,
+    bootId: needs.bootId,
+    config,
+    imageId: image.id,
+    imageRef: image.repoDigests[0] ?? image.id,
+    ...(directory && config.logPath && { logPath: join(directory, config.logPath) }),
+    cgroupsPath: cgroupsPath(needs.config.cgroupDriver, parent, id),
+    cookie: randomBytes(16).toString('hex'),
+  }
+}
+
+/** The kubelet makes the pod's log directory itself; other clients may not. */
+async function makeLogDirectory(logPath: string | undefined): Promise<void> {
+  if (logPath) await mkdir(dirname(logPath), { recursive: true, mode: 0o755 })
+}
+
+function launch(needs: CreateNeeds, { sandbox, container, handler }: BundleInput): Promise<MonitorClient> {
+  const { record } = container
+  const { config } = record
+  return launchMonitor({
+    program: needs.monitorProgram,
+    dir: needs.paths.container(record.id).dir,
+    linux: needs.linux,
+    log: needs.log.child({ container: record.id }),
+    options: {
+      id: record.id,
+      cookie: record.cookie,
+      runtime: { path: handler.path, root: handler.root, systemdCgroup: needs.config.cgroupDriver === 'systemd' },
+      terminal: config.tty,
+      stdin: config.stdin,
+      stdinOnce: config.stdinOnce,
+      ...(record.logPath && { logPath: record.logPath }),
+      cgroupPath: record.cgroupsPath,
+      sharedPidNamespace: pidNamespace(sandbox, config).kind !== 'own',
+      createTimeoutMs,
+    },
+  })
+}
+
+interface BundleInput {
+  readonly sandbox: Sandbox
+  readonly container: Container
+  readonly image: ImageRecord
+  readonly handler: RuntimeHandler
+}
+
+async function makeBundle(needs: CreateNeeds, input: BundleInput, rollback: Rollback): Promise<BuiltSpec> {
+  const { id } = input.container.record
+  const paths = needs.paths.container(id)
+  await needs.storage.rootfs.create({ id, layers: input.image.diffIds, mountpoint: paths.rootfs })
+  rollback.defer('rootfs', () => needs.storage.rootfs.remove(id))
+  const built = await buildSpec(needs, input)
+  await writeFile(paths.spec, JSON.stringify(built.spec), { mode: 0o600 })
+  return built
+}

@@ -1,0 +1,36 @@
+/** Kill a process and all that came from it, leaving none time to fork its way out. */
+import type { Linux } from '#linux/linux.ts'
+import type { ProcessIdentity } from '#linux/proc.ts'
+
+/**
+ * Stop, then kill, the process whose pid stands in `pidFile` and its descendants. Stopped processes cannot fork, so the
+ * walk ends when it finds no process that was not stopped yet. Nothing happens when the file is absent.
+ */
+export async function killTree(linux: Linux, pidFile: string): Promise<void> {
+  const text = await linux.readFileIfExists(pidFile)
+  const root = text && linux.processIdentity(Number.parseInt(text.toString(), 10))
+  if (!root) return
+  const stopped = new Map<number, ProcessIdentity>()
+  // A fork that was under way while its parent was stopped shows only in the next round.
+  for (let grew = true; grew; ) {
+    const before = stopped.size
+    stopTree(linux, root, stopped)
+    grew = stopped.size > before
+  }
+  for (const identity of stopped.values()) linux.signalProcess(identity, 'SIGKILL')
+}
+
+function stopTree(linux: Linux, root: ProcessIdentity, stopped: Map<number, ProcessIdentity>): void {
+  const queue = [root]
+  const seen = new Set<number>()
+  for (let next = queue.pop(); next; next = queue.pop()) {
+    if (seen.has(next.pid)) continue
+    seen.add(next.pid)
+    if (!stopped.has(next.pid) && !linux.signalProcess(next, 'SIGSTOP')) continue
+    stopped.set(next.pid, next)
+    for (const pid of linux.childrenOf(next.pid)) {
+      const child = linux.processIdentity(pid)
+      if (child) queue.push(child)
+    }
+  }
+}

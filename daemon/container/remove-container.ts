@@ -1,0 +1,26 @@
+/** RemoveContainer: kill it if it runs, give back everything, forget it. Repeatable (api.proto, RemoveContainer). */
+import { rm } from 'node:fs/promises'
+import type { Parts } from '../parts.ts'
+import { type Container, isVisible } from './container.ts'
+import { type RetireNeeds, retire } from './retire.ts'
+import { type StopNeeds, stop } from './stop-container.ts'
+
+export type RemoveNeeds = StopNeeds & RetireNeeds & Pick<Parts, 'paths'>
+
+export async function removeContainer(needs: RemoveNeeds, idOrPrefix: string, signal?: AbortSignal): Promise<void> {
+  const container = needs.containers.find(idOrPrefix)
+  if (container && isVisible(container)) await remove(needs, container, signal)
+}
+
+/** Remove this container; the record goes last, so that a removal that was cut short can be repeated. */
+export async function remove(needs: RemoveNeeds, container: Container, signal?: AbortSignal): Promise<void> {
+  const { id } = container.record
+  // Also waits for a creation that is still on its way (of a sandbox that is being removed): it undoes itself.
+  using _ = await needs.locks.take(id, signal)
+  if (!needs.containers.get(id)) return
+  await stop(needs, container, 0, signal)
+  await retire(needs, container)
+  await needs.storage.rootfs.remove(id)
+  await rm(needs.paths.container(id).dir, { recursive: true, force: true })
+  await needs.containers.delete(id)
+}

@@ -1,0 +1,95 @@
+/** Containers as the CRI tells of them. */
+import { readFile } from 'node:fs/promises'
+import {
+  type Container as ContainerItem,
+  ContainerState,
+  ContainerStatusResponse,
+  Signal,
+} from '#proto/generated/api.ts'
+import type { Container, ContainerStatus } from '../container/container.ts'
+import type { Parts } from '../parts.ts'
+import { verboseInfo } from './messages.ts'
+
+function stateOf(status: ContainerStatus): ContainerState {
+  switch (status.state) {
+    case 'creating':
+    case 'created':
+      return ContainerState.CONTAINER_CREATED
+    case 'running':
+      return ContainerState.CONTAINER_RUNNING
+    case 'exited':
+      return ContainerState.CONTAINER_EXITED
+  }
+}
+
+export function containerItem({ record, status }: Container): ContainerItem {
+  const { id, sandboxId, createdAt, imageId, imageRef, config } = record
+  const { metadata, image, labels, annotations } = config
+  const state = stateOf(status)
+  return { id, podSandboxId: sandboxId, metadata, image, imageRef, state, createdAt, labels, annotations, imageId }
+}
+
+export function containerStatus(container: Container, info: { [key: string]: string }): ContainerStatusResponse {
+  const { record, status } = container
+  const { config } = record
+  const item = containerItem(container)
+  const exit = status.state === 'exited' ? status : undefined
+  const process = 'process' in status ? status.process : undefined
+  return ContainerStatusResponse.fromPartial({
+    status: {
+      ...item,
+      // What the user wrote in the pod, where the kubelet passed it on.
+      image: { ...item.image, image: config.image?.userSpecifiedImage || config.image?.image || record.imageId },
+      startedAt: 'startedAt' in status ? (status.startedAt ?? 0n) : 0n,
+      finishedAt: exit?.finishedAt ?? 0n,
+      exitCode: exit?.exitCode ?? 0,
+      reason: exit?.reason ?? '',
+      message: exit?.message ?? '',
+      mounts: config.mounts,
+      logPath: record.logPath ?? '',
+      resources: { linux: config.linux?.resources ?? {} },
+      ...(process && { user: { linux: userMessage(process.user) }, stopSignal: signalValue(process.stopSignal) }),
+    },
+    info,
+  })
+}
+
+const userMessage = (user: { uid: number; gid: number; supplementalGroups: number[] }) => ({
+  uid: BigInt(user.uid),
+  gid: BigInt(user.gid),
+  supplementalGroups: user.supplementalGroups.map(BigInt),
+})
+
+/** The enum spells SIGRTMIN+3 as SIGRTMINPLUS3; what it cannot spell is left at its default. */
+function signalValue(name: string): Signal {
+  const spelled = name.replace('+', 'PLUS').replace('-', 'MINUS')
+  return Object.entries(Signal).find(([key]) => key === spelled)?.[1] ?? Signal.RUNTIME_DEFAULT
+}
+
+export async function containerInfo(
+  { paths, watches }: Pick<Parts, 'paths' | 'watches'>,
+  { record, status }: Container,
+): Promise<{ [key: string]: string }> {
+  const { dir, spec, rootfs } = paths.container(record.id)
+  return verboseInfo({
+    sandboxID: record.sandboxId,
+    pid: 'init' in status ? status.init.pid : 0,
+    monitored: watches.client(record.id) !== undefined,
+    bundle: dir,
+    rootfs,
+    cgroupsPath: record.cgroupsPath,
+    runtimeHandler: record.runtimeHandler,
+    status,
+    config: record.config,
+    runtimeSpec: await readSpec(spec),
+  })
+}
+
+/** Gone once the container is being removed. */
+async function readSpec(path: string): Promise<unknown> {
+  try {
+    return JSON.parse(await readFile(path, 'utf8'))
+  } catch {
+    return undefined
+  }
+}

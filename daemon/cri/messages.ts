@@ -1,0 +1,17 @@
+/** Small pieces of domain → CRI messages that several RPCs share. */
+import { RuntimeError } from '#proto/errors.ts'
+import { CgroupDriver } from '#proto/generated/api.ts'
+
+export const cgroupDriver = (driver: 'cgroupfs' | 'systemd'): CgroupDriver =>
+  driver === 'systemd' ? CgroupDriver.SYSTEMD : CgroupDriver.CGROUPFS
+
+/** @throws RuntimeError invalid-argument when the request left the field out */
+export function required<T>(field: string, value: T | undefined): T {
+  if (value === undefined) throw new RuntimeError('invalid-argument', `The request has no "${field}"`)
+  return value
+}
+
+/** The verbose `info` of status RPCs: one JSON text under the key that crictl prints. */
+export const verboseInfo = (info: unknown): { [key: string]: string } => ({
+  info: JSON.stringify(info, (_key, value) => (typeof value === 'bigint' ? Number(value) : value)),
+})

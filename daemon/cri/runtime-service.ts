@@ -1,0 +1,81 @@
+/** The RPC table of the runtime service: decode, one use case, encode. What is not here answers UNIMPLEMENTED by itself. */
+import type { RuntimeServiceServer } from '#proto/generated/api.ts'
+import { createContainer } from '../container/create-container.ts'
+import { execSync } from '../container/exec-sync.ts'
+import { listContainers } from '../container/list-containers.ts'
+import { removeContainer } from '../container/remove-container.ts'
+import { reopenLog } from '../container/reopen-log.ts'
+import { startContainer } from '../container/start-container.ts'
+import { stopContainer } from '../container/stop-container.ts'
+import type { Parts } from '../parts.ts'
+import { listSandboxes } from '../sandbox/list-sandboxes.ts'
+import { removeSandbox } from '../sandbox/remove-sandbox.ts'
+import { runSandbox } from '../sandbox/run-sandbox.ts'
+import { stopSandbox } from '../sandbox/stop-sandbox.ts'
+import { runtimeStatus } from '../status/runtime-status.ts'
+import { API_VERSION, RUNTIME_NAME, VERSION } from '../version.ts'
+import { cgroupDriver, required } from './messages.ts'
+import { containerInfo, containerItem, containerStatus } from './container-messages.ts'
+import { sandboxInfo, sandboxItem, sandboxStatus } from './sandbox-messages.ts'
+import type { Unary } from './rpc.ts'
+
+/** The version of the runtime's own VersionRequest protocol that the kubelet has always been told. */
+const VERSION_MESSAGE = '0.1.0'
+
+export const runtimeService = (parts: Parts, unary: Unary): Partial<RuntimeServiceServer> => ({
+  version: unary(() => ({
+    version: VERSION_MESSAGE,
+    runtimeName: RUNTIME_NAME,
+    runtimeVersion: VERSION,
+    runtimeApiVersion: API_VERSION,
+  })),
+  status: unary(({ verbose }) => runtimeStatus(parts, verbose)),
+  runtimeConfig: unary(() => ({ linux: { cgroupDriver: cgroupDriver(parts.config.cgroupDriver) } })),
+
+  runPodSandbox: unary(async ({ config, runtimeHandler }, signal) => ({
+    podSandboxId: await runSandbox(parts, config, runtimeHandler, signal),
+  })),
+  stopPodSandbox: unary(async ({ podSandboxId }, signal) => {
+    await stopSandbox(parts, podSandboxId, signal)
+    return {}
+  }),
+  removePodSandbox: unary(async ({ podSandboxId }, signal) => {
+    await removeSandbox(parts, podSandboxId, signal)
+    return {}
+  }),
+  podSandboxStatus: unary(({ podSandboxId, verbose }) => {
+    const sandbox = parts.sandboxes.require(podSandboxId)
+    return sandboxStatus(sandbox, verbose ? sandboxInfo(parts, sandbox) : {})
+  }),
+  listPodSandbox: unary(({ filter }) => ({ items: listSandboxes(parts, filter).map(sandboxItem) })),
+
+  createContainer: unary(async ({ podSandboxId, config, sandboxConfig }, signal) => ({
+    containerId: await createContainer(
+      parts,
+      { sandbox: podSandboxId, config: required('config', config), sandboxConfig },
+      signal,
+    ),
+  })),
+  startContainer: unary(async ({ containerId }) => {
+    await startContainer(parts, containerId)
+    return {}
+  }),
+  stopContainer: unary(async ({ containerId, timeout }, signal) => {
+    await stopContainer(parts, containerId, timeout, signal)
+    return {}
+  }),
+  removeContainer: unary(async ({ containerId }, signal) => {
+    await removeContainer(parts, containerId, signal)
+    return {}
+  }),
+  listContainers: unary(({ filter }) => ({ containers: listContainers(parts, filter).map(containerItem) })),
+  containerStatus: unary(async ({ containerId, verbose }) => {
+    const container = parts.containers.require(containerId)
+    return containerStatus(container, verbose ? await containerInfo(parts, container) : {})
+  }),
+  reopenContainerLog: unary(async ({ containerId }) => {
+    await reopenLog(parts, containerId)
+    return {}
+  }),
+  execSync: unary(({ containerId, cmd, timeout }, signal) => execSync(parts, containerId, cmd, timeout, signal)),
+})

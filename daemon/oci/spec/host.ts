@@ -1,0 +1,59 @@
+/** What the spec parts need to know of the host. Data only, so that a spec can be made, and tested, for any host. */
+
+export interface SpecHost {
+  /** As Node says it: "x64", "arm64". */
+  readonly arch: string
+  readonly cgroupVersion: 1 | 2
+  readonly apparmorEnabled: boolean
+  /** The name of our own AppArmor profile when it is loaded. */
+  readonly apparmorDefaultProfile?: string
+  readonly selinuxEnabled: boolean
+  readonly seccompEnabled: boolean
+  /** Whether the daemon has CAP_SYS_RESOURCE: without it no process may get a lower oom_score_adj than the daemon's. */
+  readonly canRaiseOom: boolean
+  /** The daemon's own oom_score_adj. */
+  readonly oomScoreAdj: number
+  /** Whether the hugetlb controller can be used. */
+  readonly hugetlb: boolean
+  /** Whether the kernel counts swap per cgroup. */
+  readonly swapAccounting: boolean
+  /** "CAP_CHOWN", …: those that the daemon can hand on. */
+  readonly capabilities: readonly string[]
+  /** The /sys/devices/system/cpu/cpu<n>/thermal_throttle directories, which leak the timing of other pods. */
+  readonly thermalThrottlePaths: readonly string[]
+}
+
+/** What the runtime (and the kernel under it) can do beyond the basic specification. */
+export interface SpecRuntime {
+  readonly recursiveReadOnlyMounts: boolean
+  readonly idmappedMounts: boolean
+}
+
+/** A device node of the host. */
+export interface HostDevice {
+  readonly path: string
+  readonly type: 'c' | 'b'
+  readonly major: number
+  readonly minor: number
+  /** Permission bits. */
+  readonly mode: number
+  readonly uid: number
+  readonly gid: number
+}
+
+/** A device of the request, looked up on the host. A directory of devices expands to several. */
+export interface ResolvedDevice {
+  readonly device: HostDevice
+  /** Where it appears in the container. */
+  readonly containerPath: string
+  /** Some of "r", "w", "m". */
+  readonly access: string
+}
+
+/** The source of a bind mount of the request, looked up on the host. */
+export interface MountSource {
+  /** What to mount: `host_path` with its symlinks resolved, or the mounted image. */
+  readonly path: string
+  /** How mounts spread from the mount that `path` lies on. */
+  readonly propagation: 'private' | 'shared' | 'slave' | 'shared-slave'
+}

@@ -1,0 +1,130 @@
+/** The part of the OCI runtime specification (config.json) that we emit. Numbers are what JSON of Go can hold exactly. */
+
+export interface OciSpec {
+  readonly ociVersion: string
+  readonly root: { readonly path: string; readonly readonly: boolean }
+  readonly hostname?: string
+  readonly process: OciProcess
+  readonly mounts: readonly OciMount[]
+  readonly annotations: Readonly<Record<string, string>>
+  readonly linux: OciLinux
+}
+
+export interface OciProcess {
+  readonly terminal: boolean
+  readonly user: OciUser
+  readonly args: readonly string[]
+  /** "KEY=value", each key once. */
+  readonly env: readonly string[]
+  readonly cwd: string
+  readonly capabilities: OciCapabilities
+  readonly noNewPrivileges: boolean
+  readonly oomScoreAdj: number
+  readonly apparmorProfile?: string
+  readonly selinuxLabel?: string
+}
+
+export interface OciUser {
+  readonly uid: number
+  readonly gid: number
+  readonly additionalGids: readonly number[]
+}
+
+export interface OciCapabilities {
+  readonly bounding: readonly string[]
+  readonly effective: readonly string[]
+  readonly permitted: readonly string[]
+  readonly inheritable: readonly string[]
+  readonly ambient: readonly string[]
+}
+
+export interface OciMount {
+  readonly destination: string
+  readonly type: string
+  readonly source: string
+  readonly options: readonly string[]
+  readonly uidMappings?: readonly OciIdMapping[]
+  readonly gidMappings?: readonly OciIdMapping[]
+}
+
+export interface OciLinux {
+  readonly namespaces: readonly OciNamespace[]
+  readonly uidMappings?: readonly OciIdMapping[]
+  readonly gidMappings?: readonly OciIdMapping[]
+  readonly sysctl?: Readonly<Record<string, string>>
+  readonly devices: readonly OciDevice[]
+  readonly cgroupsPath: string
+  readonly resources: OciResources
+  readonly rootfsPropagation?: string
+  readonly seccomp?: OciSeccomp
+  readonly maskedPaths: readonly string[]
+  readonly readonlyPaths: readonly string[]
+  readonly mountLabel?: string
+}
+
+export interface OciNamespace {
+  readonly type: 'pid' | 'network' | 'ipc' | 'uts' | 'mount' | 'user' | 'cgroup'
+  /** Joins the namespace pinned there; without it a new one is made. */
+  readonly path?: string
+}
+
+export interface OciIdMapping {
+  readonly containerID: number
+  readonly hostID: number
+  readonly size: number
+}
+
+export interface OciDevice {
+  readonly path: string
+  readonly type: 'c' | 'b'
+  readonly major: number
+  readonly minor: number
+  readonly fileMode: number
+  readonly uid: number
+  readonly gid: number
+}
+
+export interface OciDeviceRule {
+  readonly allow: boolean
+  readonly type?: 'c' | 'b'
+  readonly major?: number
+  readonly minor?: number
+  readonly access: string
+}
+
+export interface OciResources {
+  readonly devices?: readonly OciDeviceRule[]
+  readonly cpu?: {
+    readonly shares?: number
+    readonly quota?: number
+    readonly period?: number
+    readonly cpus?: string
+    readonly mems?: string
+  }
+  readonly memory?: { readonly limit?: number; readonly swap?: number }
+  readonly pids?: { readonly limit: number }
+  readonly hugepageLimits?: readonly { readonly pageSize: string; readonly limit: number }[]
+  readonly unified?: Readonly<Record<string, string>>
+}
+
+export interface OciSeccomp {
+  readonly defaultAction: string
+  readonly defaultErrnoRet?: number
+  readonly architectures: readonly string[]
+  readonly flags?: readonly string[]
+  readonly syscalls: readonly OciSyscallRule[]
+}
+
+export interface OciSyscallRule {
+  readonly names: readonly string[]
+  readonly action: string
+  readonly errnoRet?: number
+  readonly args?: readonly OciSyscallArgument[]
+}
+
+export interface OciSyscallArgument {
+  readonly index: number
+  readonly value: number
+  readonly valueTwo?: number
+  readonly op: string
+}

@@ -1,0 +1,170 @@
+/**
+ * After a restart: from what the disk says and the monitors know to the state that clients see. The steps run in order; the
+ * list is the documentation. Nothing here is an event: all of it is read again from where the truth is (design D7).
+ */
+import { rm } from 'node:fs/promises'
+import { isKind, messageOf } from '#proto/errors.ts'
+import { nowNs } from '../clock.ts'
+import type { Container } from '../container/container.ts'
+import { type RemoveNeeds } from '../container/remove-container.ts'
+import { retire } from '../container/retire.ts'
+import { exited, recordExit, type WatchNeeds, watchExit } from '../container/watch-exit.ts'
+import { readExitRecord } from '../monitor/exit-record.ts'
+import { MonitorClient } from '../monitor/monitor-client.ts'
+import { hostCgroupPath } from '../oci/cgroup-path.ts'
+import type { Parts } from '../parts.ts'
+import { watchInit } from '../sandbox/init-process.ts'
+import type { Sandbox } from '../sandbox/sandbox.ts'
+import { release, type StopSandboxNeeds } from '../sandbox/stop-sandbox.ts'
+
+export type RestoreNeeds = WatchNeeds & RemoveNeeds & StopSandboxNeeds & Pick<Parts, 'bootId'>
+
+interface Step {
+  readonly name: string
+  run(needs: RestoreNeeds): Promise<number>
+}
+
+/** Each returns how many objects it changed. */
+const steps: readonly Step[] = [
+  { name: 'undo unfinished containers', run: undoContainers },
+  { name: 'undo unfinished sandboxes', run: undoSandboxes },
+  { name: 'end containers of an earlier boot', run: endContainersOfEarlierBoot },
+  { name: 'stop sandboxes of an earlier boot', run: stopSandboxesOfEarlierBoot },
+  { name: 'meet the monitors again', run: meetMonitors },
+  { name: 'meet the sandbox inits again', run: meetInits },
+  { name: 'retire ended containers', run: retireEnded },
+]
+
+/** Bring every record up to date. One object that cannot be restored is logged and does not keep the others waiting. */
+export async function restore(needs: RestoreNeeds): Promise<void> {
+  for (const { name, run } of steps) {
+    const began = performance.now()
+    const changed = await run(needs)
+    if (changed > 0) needs.log.info(`Restored: ${name}`, { changed, ms: Math.round(performance.now() - began) })
+  }
+}
+
+async function each<T extends { record: { id: string } }>(
+  needs: RestoreNeeds,
+  objects: readonly T[],
+  act: (object: T) => Promise<void>,
+): Promise<number> {
+  const attempt = async (object: T) => {
+    try {
+      await act(object)
+    } catch (cause) {
+      needs.log.error('Cannot restore an object', { id: object.record.id, why: messageOf(cause), cause })
+    }
+  }
+  await Promise.all(objects.map(attempt))
+  return objects.length
+}
+
+const ofThisBoot = (needs: RestoreNeeds, { record }: { record: { bootId: string } }) => record.bootId === needs.bootId
+
+function undoContainers(needs: RestoreNeeds): Promise<number> {
+  const unfinished = needs.containers.all().filter(({ status }) => status.state === 'creating')
+  return each(needs, unfinished, async (container) => {
+    const { id, cgroupsPath } = container.record
+    if (ofThisBoot(needs, container)) {
+      await dismissMonitor(needs, container)
+      await retire(needs, container)
+      await needs.linux.killCgroup(hostCgroupPath(cgroupsPath))
+    }
+    await needs.storage.rootfs.remove(id)
+    await rm(needs.paths.container(id).dir, { recursive: true, force: true })
+    await needs.containers.delete(id)
+  })
+}
+
+/** The monitor may be waiting for a create that nobody will ask for. */
+async function dismissMonitor(needs: RestoreNeeds, { record }: Container): Promise<void> {
+  try {
+    const client = await MonitorClient.connect({
+      dir: needs.paths.container(record.id).dir,
+      cookie: record.cookie,
+      log: needs.log,
+    })
+    await client.shutdown()
+  } catch (error) {
+    needs.log.debug('No monitor to dismiss', { container: record.id, why: messageOf(error) })
+  }
+}
+
+function undoSandboxes(needs: RestoreNeeds): Promise<number> {
+  const unfinished = needs.sandboxes.all().filter(({ status }) => status.state === 'creating')
+  return each(needs, unfinished, async (sandbox) => {
+    await release(needs, sandbox)
+    await rm(needs.paths.sandbox(sandbox.record.id).dir, { recursive: true, force: true })
+    await needs.sandboxes.delete(sandbox.record.id)
+  })
+}
+
+function endContainersOfEarlierBoot(needs: RestoreNeeds): Promise<number> {
+  const gone = needs.containers.all().filter((container) => isLive(container) && !ofThisBoot(needs, container))
+  return each(needs, gone, async (container) => {
+    const exit = { exitCode: 255, reason: 'Unknown', message: 'the node was restarted', finishedAt: nowNs() }
+    await container.update((status) => exited(status, exit), { durable: true })
+  })
+}
+
+const isLive = ({ status }: Container): boolean => status.state === 'created' || status.state === 'running'
+
+function stopSandboxesOfEarlierBoot(needs: RestoreNeeds): Promise<number> {
+  const gone = needs.sandboxes.all().filter((sandbox) => sandbox.status.state === 'ready' && !ofThisBoot(needs, sandbox))
+  return each(needs, gone, async (sandbox) => {
+    await sandbox.update(() => ({ state: 'stopped', released: false }))
+  })
+}
+
+function meetMonitors(needs: RestoreNeeds): Promise<number> {
+  const live = needs.containers.all().filter((container) => isLive(container) && ofThisBoot(needs, container))
+  return each(needs, live, (container) => meetMonitor(needs, container))
+}
+
+async function meetMonitor(needs: RestoreNeeds, container: Container): Promise<void> {
+  const { id, cookie } = container.record
+  const { dir } = needs.paths.container(id)
+  // An exit record ends the question: its monitor may still be on its way out.
+  if (await readExitRecord(dir)) return recordExit(needs, container)
+  try {
+    const client = await MonitorClient.connect({ dir, cookie, log: needs.log.child({ container: id }) })
+    await catchUp(container, client)
+    watchExit(needs, container, client)
+  } catch (error) {
+    if (!isKind(error, 'unavailable')) throw error
+    await recordExit(needs, container)
+  }
+}
+
+/** The daemon may have died between the runtime's start and writing it down. */
+async function catchUp(container: Container, client: MonitorClient): Promise<void> {
+  const status = await client.status()
+  if (status.state !== 'alive' || !status.started) return
+  await container.update((now) => (now.state === 'created' ? { ...now, state: 'running', startedAt: nowNs() } : now))
+}
+
+function meetInits(needs: RestoreNeeds): Promise<number> {
+  const withInit = needs.sandboxes.all().filter(({ status }) => status.state === 'ready' && status.init !== undefined)
+  return each(needs, withInit, (sandbox) => meetInit(needs, sandbox))
+}
+
+async function meetInit(needs: RestoreNeeds, sandbox: Sandbox): Promise<void> {
+  const { id } = sandbox.record
+  try {
+    const dir = needs.paths.sandbox(id).init
+    const client = await MonitorClient.connect({ dir, cookie: sandbox.record.cookie, log: needs.log.child({ sandbox: id }) })
+    watchInit(needs, sandbox, client)
+  } catch (error) {
+    if (!isKind(error, 'unavailable')) throw error
+    await sandbox.update(() => ({ state: 'stopped', released: false }))
+  }
+}
+
+/** What the daemon died before giving back. */
+function retireEnded(needs: RestoreNeeds): Promise<number> {
+  const ended = needs.containers
+    .all()
+    .filter((container) => container.status.state === 'exited' && ofThisBoot(needs, container))
+  return each(needs, ended, (container) => retire(needs, container))
+}

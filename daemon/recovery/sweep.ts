@@ -1,0 +1,56 @@
+/**
+ * What no record owns: directories of sandboxes and containers with their mounts, namespaces and monitors, and writable
+ * layers. Left by a daemon that was killed while it removed something, or by a rollback that failed.
+ */
+import { readdir, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { messageOf } from '#proto/errors.ts'
+import { ContainerId, SandboxId } from '../ids.ts'
+import { runtimeCli } from '../oci/runtime-cli.ts'
+import type { Parts } from '../parts.ts'
+import { releaseNamespaces } from '../sandbox/namespaces.ts'
+
+export type SweepNeeds = Pick<Parts, 'containers' | 'handlers' | 'linux' | 'log' | 'paths' | 'sandboxes' | 'storage'>
+
+export async function sweep(needs: SweepNeeds): Promise<void> {
+  await sweepDirectory(needs, needs.paths.containers, async (name) => {
+    const id = ContainerId.safeParse(name).data
+    if (id && needs.containers.get(id)) return false
+    await deleteFromRuntimes(needs, name)
+    needs.linux.unmount(join(needs.paths.containers, name, 'rootfs'), { detach: true })
+    return true
+  })
+  await sweepDirectory(needs, needs.paths.sandboxes, async (name) => {
+    const id = SandboxId.safeParse(name).data
+    if (id && needs.sandboxes.get(id)) return false
+    await deleteFromRuntimes(needs, name)
+    if (id) releaseNamespaces(needs.linux, needs.paths.sandbox(id))
+    return true
+  })
+  for (const id of await needs.storage.rootfs.list()) {
+    const known = ContainerId.safeParse(id).data
+    if (!known || !needs.containers.get(known)) await needs.storage.rootfs.remove(id)
+  }
+}
+
+/** `unowned` gives back what the entry holds and says whether it may go. */
+async function sweepDirectory(
+  needs: SweepNeeds,
+  dir: string,
+  unowned: (name: string) => Promise<boolean>,
+): Promise<void> {
+  for (const name of await readdir(dir)) {
+    try {
+      if (!(await unowned(name))) continue
+      await rm(join(dir, name), { recursive: true, force: true })
+      needs.log.warn('Swept what no record owned', { path: join(dir, name) })
+    } catch (cause) {
+      needs.log.error('Cannot sweep', { path: join(dir, name), why: messageOf(cause) })
+    }
+  }
+}
+
+/** Which runtime made it is not known any more. */
+async function deleteFromRuntimes(needs: SweepNeeds, id: string): Promise<void> {
+  for (const handler of needs.handlers.all()) await runtimeCli(handler).delete(id, { force: true })
+}

@@ -1,0 +1,110 @@
+/**
+ * The init process of a pod that shares one PID namespace: it holds the namespace and reaps orphans. A container like any
+ * other to monitor and runtime, of which the CRI shows nothing; made of a static program of the host, so no image is pulled.
+ */
+import { access, constants, mkdir, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { RuntimeError } from '#proto/errors.ts'
+import type { ProcessIdentity } from '#linux/proc.ts'
+import { launchMonitor } from '../monitor/launch-monitor.ts'
+import type { MonitorClient } from '../monitor/monitor-client.ts'
+import { cgroupsPath, hostCgroupPath } from '../oci/cgroup-path.ts'
+import { runtimeCli } from '../oci/runtime-cli.ts'
+import { sandboxSpec } from '../oci/spec/sandbox-spec.ts'
+import type { Parts } from '../parts.ts'
+import { podHostname } from './etc-files.ts'
+import { podNamespaces, type Sandbox, type SandboxRecord } from './sandbox.ts'
+
+export type InitNeeds = Pick<
+  Parts,
+  'config' | 'handlers' | 'host' | 'linux' | 'log' | 'monitorProgram' | 'paths' | 'sandboxInits'
+>
+
+const createTimeoutMs = 60_000
+
+/** Start the init and pin its PID namespace. @throws RuntimeError failed-precondition when the host has no init program */
+export async function startInit(needs: InitNeeds, sandbox: Sandbox): Promise<ProcessIdentity> {
+  const { record } = sandbox
+  const paths = needs.paths.sandbox(record.id)
+  await requireProgram(needs.config.sandbox.initPath)
+  await mkdir(join(paths.init, 'rootfs'), { recursive: true, mode: 0o700 })
+  await writeFile(join(paths.init, 'config.json'), JSON.stringify(specOf(needs, record)), { mode: 0o600 })
+  const handler = needs.handlers.resolve(record.runtimeHandler)
+  const client = await launchMonitor({
+    program: needs.monitorProgram,
+    dir: paths.init,
+    linux: needs.linux,
+    log: needs.log.child({ sandbox: record.id }),
+    options: {
+      id: record.id,
+      cookie: record.cookie,
+      runtime: { path: handler.path, root: handler.root, systemdCgroup: needs.config.cgroupDriver === 'systemd' },
+      terminal: false,
+      stdin: false,
+      stdinOnce: false,
+      cgroupPath: cgroupOf(needs, record),
+      sharedPidNamespace: false,
+      createTimeoutMs,
+    },
+  })
+  const init = await client.create()
+  needs.linux.pinProcessNamespace(init.pid, 'pid', paths.pin('pid'))
+  await client.start()
+  watchInit(needs, sandbox, client)
+  return init
+}
+
+/** When the init ends, so do all processes of the pod: the sandbox is not ready any more. */
+export function watchInit(needs: Pick<InitNeeds, 'log' | 'sandboxInits'>, sandbox: Sandbox, client: MonitorClient): void {
+  const { id } = sandbox.record
+  const ended = Promise.race([client.exited.then(() => {}), client.lost]).then(async () => {
+    needs.sandboxInits.delete(id)
+    await sandbox.update((status) => (status.state === 'ready' ? { state: 'stopped', released: false } : status))
+  })
+  ended.catch((cause) => needs.log.error('Cannot record the end of a sandbox init', { sandbox: id, cause }))
+  needs.sandboxInits.set(id, client)
+}
+
+/** End the init and everything of it. Repeatable. */
+export async function stopInit(needs: InitNeeds, record: SandboxRecord): Promise<void> {
+  if (!podNamespaces(record.config).sharedPid) return
+  const handler = needs.handlers.resolve(record.runtimeHandler)
+  await runtimeCli(handler).delete(record.id, { force: true })
+  await needs.linux.killCgroup(hostCgroupPath(cgroupOf(needs, record)))
+  await needs.sandboxInits.get(record.id)?.shutdown()
+  needs.sandboxInits.delete(record.id)
+  await rm(needs.paths.sandbox(record.id).init, { recursive: true, force: true })
+}
+
+const cgroupOf = (needs: InitNeeds, record: SandboxRecord): string =>
+  cgroupsPath(needs.config.cgroupDriver, record.config.linux?.cgroupParent ?? '', record.id)
+
+function specOf(needs: InitNeeds, record: SandboxRecord) {
+  const paths = needs.paths.sandbox(record.id)
+  const { hostNetwork, hostIpc } = podNamespaces(record.config)
+  return sandboxSpec({
+    id: record.id,
+    rootfs: join(paths.init, 'rootfs'),
+    init: needs.config.sandbox.initPath,
+    hostname: podHostname(record.config),
+    cgroupsPath: cgroupOf(needs, record),
+    namespaces: {
+      net: hostNetwork ? 'host' : paths.pin('net'),
+      ipc: hostIpc ? 'host' : paths.pin('ipc'),
+      uts: hostNetwork ? 'host' : paths.pin('uts'),
+    },
+    host: needs.host,
+  })
+}
+
+async function requireProgram(path: string): Promise<void> {
+  try {
+    await access(path, constants.X_OK)
+  } catch (cause) {
+    throw new RuntimeError(
+      'failed-precondition',
+      `A pod that shares its PID namespace needs the init program "${path}" (configuration key sandbox.initPath), which cannot be run`,
+      { cause },
+    )
+  }
+}

@@ -1,0 +1,56 @@
+/** The pod's namespaces: files that outlive every process of the pod, so that no pause container is needed (design D6). */
+import { mkdirSync, writeFileSync } from 'node:fs'
+import type { Linux } from '#linux/linux.ts'
+import { RuntimeError } from '#proto/errors.ts'
+import type { PodSandboxConfig } from '#proto/generated/api.ts'
+import type { PinnedNamespace, SandboxPaths } from '../paths.ts'
+import { podHostname } from './etc-files.ts'
+import { podNamespaces } from './sandbox.ts'
+
+/** What Docker, CRI-O and containerd give a pod. */
+const shmBytes = 64 * 1024 * 1024
+
+/**
+ * Make and pin what the pod does not share with the host; set host name, loopback and sysctls inside; mount /dev/shm.
+ * A pod on the host network keeps the host's UTS namespace too, as its host name is the node's.
+ */
+export function makeNamespaces(linux: Linux, paths: SandboxPaths, config: PodSandboxConfig): void {
+  const { hostNetwork, hostIpc } = podNamespaces(config)
+  const kinds: ('net' | 'uts' | 'ipc')[] = []
+  if (!hostNetwork) kinds.push('net', 'uts')
+  if (!hostIpc) kinds.push('ipc')
+  if (kinds.length > 0) {
+    linux.createNamespaces({
+      kinds,
+      pins: { net: paths.pin('net'), ipc: paths.pin('ipc'), uts: paths.pin('uts') },
+      inside: () => {
+        if (!hostNetwork) linux.setHostname(podHostname(config))
+        if (!hostNetwork) linux.setLinkUp('lo')
+        for (const [name, value] of Object.entries(config.linux?.sysctls ?? {})) setSysctl(name, value)
+      },
+    })
+  }
+  if (!hostIpc) {
+    mkdirSync(paths.shm, { mode: 0o1777 })
+    linux.mountTmpfs(paths.shm, { sizeBytes: shmBytes, mode: 0o1777, flags: ['nosuid', 'nodev', 'noexec'] })
+  }
+}
+
+/** Both spellings are legal: net.ipv4.ip_forward, and net/ipv4/conf/eth0.100/forwarding where a name holds a dot. */
+function setSysctl(name: string, value: string): void {
+  const firstSeparator = /[./]/.exec(name)?.[0]
+  const path = firstSeparator === '/' ? name : name.replace(/[./]/g, (c) => (c === '.' ? '/' : '.'))
+  try {
+    writeFileSync(`/proc/sys/${path}`, value)
+  } catch (cause) {
+    throw new RuntimeError('invalid-argument', `Cannot set sysctl "${name}" to "${value}"`, { cause })
+  }
+}
+
+const kinds: readonly PinnedNamespace[] = ['pid', 'ipc', 'uts', 'net']
+
+/** Give back all of it. Repeatable; what is gone already is fine. */
+export function releaseNamespaces(linux: Linux, paths: SandboxPaths): void {
+  linux.unmount(paths.shm, { detach: true })
+  for (const kind of kinds) linux.unpinNamespace(paths.pin(kind))
+}

@@ -1,0 +1,26 @@
+/** RemovePodSandbox: stop it if need be, remove its containers, forget it. Repeatable (api.proto, RemovePodSandbox). */
+import { rm } from 'node:fs/promises'
+import { type RemoveNeeds, remove } from '../container/remove-container.ts'
+import type { SandboxId } from '../ids.ts'
+import { type StopSandboxNeeds, stopThis } from './stop-sandbox.ts'
+import { isVisible } from './sandbox.ts'
+
+export type RemoveSandboxNeeds = StopSandboxNeeds & RemoveNeeds
+
+export async function removeSandbox(needs: RemoveSandboxNeeds, idOrPrefix: string, signal?: AbortSignal): Promise<void> {
+  const sandbox = needs.sandboxes.find(idOrPrefix)
+  if (!sandbox || !isVisible(sandbox)) return
+  const { id } = sandbox.record
+  await stopThis(needs, sandbox, signal)
+  await removeContainers(needs, id, signal)
+  using _ = await needs.locks.take(id, signal)
+  if (!needs.sandboxes.get(id)) return
+  await rm(needs.paths.sandbox(id).dir, { recursive: true, force: true })
+  await needs.sandboxes.delete(id)
+}
+
+async function removeContainers(needs: RemoveSandboxNeeds, id: SandboxId, signal: AbortSignal | undefined): Promise<void> {
+  const own = needs.containers.all().filter(({ record }) => record.sandboxId === id)
+  const outcomes = await Promise.allSettled(own.map((container) => remove(needs, container, signal)))
+  for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason
+}

@@ -1,0 +1,105 @@
+/**
+ * RunPodSandbox: record → files → namespaces → network → (init process) → ready. Each step says how it is undone; the
+ * record comes first, so that a daemon that dies on the way undoes it at its next start.
+ */
+import { randomBytes } from 'node:crypto'
+import { mkdir, rm } from 'node:fs/promises'
+import { RuntimeError } from '#proto/errors.ts'
+import type { PodSandboxConfig } from '#proto/generated/api.ts'
+import { Rollback } from '#storage/rollback.ts'
+import { nowNs } from '../clock.ts'
+import { mintSandboxId, type SandboxId } from '../ids.ts'
+import type { Parts } from '../parts.ts'
+import { sameConfig } from '../same-config.ts'
+import { writeEtcFiles, writeHosts } from './etc-files.ts'
+import { type InitNeeds, startInit, stopInit } from './init-process.ts'
+import { makeNamespaces, releaseNamespaces } from './namespaces.ts'
+import { attachment } from './pod-attachment.ts'
+import { podNamespaces, type SandboxRecord, sandboxKey } from './sandbox.ts'
+import { validateSandboxConfig } from './validate-sandbox.ts'
+
+export type RunNeeds = InitNeeds & Pick<Parts, 'bootId' | 'flights' | 'network' | 'sandboxes'>
+
+/**
+ * Make a sandbox and bring it to ready. A repeat of a request joins the running one, or gets the sandbox that it made.
+ * @throws RuntimeError invalid-argument, already-exists (the same attempt with another configuration, or one that has
+ *   stopped), failed-precondition (no network configuration), and what the network plugins report
+ */
+export async function runSandbox(
+  needs: RunNeeds,
+  config: PodSandboxConfig | undefined,
+  runtimeHandler: string,
+  signal?: AbortSignal,
+): Promise<string> {
+  const valid = validateSandboxConfig(config)
+  needs.handlers.resolve(runtimeHandler)
+  const key = sandboxKey(valid)
+  return needs.flights.run(`run-sandbox:${key}`, (own) => existingOrNew(needs, { key, config: valid, runtimeHandler }, own), signal)
+}
+
+interface NewSandbox {
+  readonly key: string
+  readonly config: PodSandboxConfig
+  readonly runtimeHandler: string
+}
+
+async function existingOrNew(needs: RunNeeds, request: NewSandbox, signal: AbortSignal): Promise<string> {
+  const existing = needs.sandboxes.byKey(request.key)
+  // The answer to an earlier, identical request was lost on its way: it is still the answer.
+  if (existing?.status.state === 'ready' && sameConfig(existing.record.config, request.config)) return existing.record.id
+  return run(needs, request, signal)
+}
+
+async function run(needs: RunNeeds, { key, config, runtimeHandler }: NewSandbox, signal: AbortSignal): Promise<SandboxId> {
+  const id = mintSandboxId()
+  const log = needs.log.child({ sandbox: id })
+  await using rollback = new Rollback((what, cause) => log.warn('Left behind by a failed creation', { what, cause }))
+  const record: SandboxRecord = {
+    version: 1,
+    id,
+    key,
+    createdAt: nowNs(),
+    runtimeHandler,
+    bootId: needs.bootId,
+    cookie: randomBytes(16).toString('hex'),
+    config,
+  }
+  const sandbox = await needs.sandboxes.create(record, { state: 'creating' })
+  rollback.defer('sandbox record', () => needs.sandboxes.delete(id))
+
+  const paths = needs.paths.sandbox(id)
+  for (const dir of [paths.dir, paths.etc, paths.namespaces]) await mkdir(dir, { mode: 0o711 })
+  rollback.defer('sandbox directory', () => rm(paths.dir, { recursive: true, force: true }))
+  await writeEtcFiles(paths, config)
+
+  rollback.defer('namespaces', () => releaseNamespaces(needs.linux, paths))
+  await makeNamespaces(needs.linux, paths, config)
+
+  const ips = await connect(needs, record, rollback, signal)
+  await writeHosts(paths, config, ips)
+
+  const { sharedPid } = podNamespaces(config)
+  if (sharedPid) rollback.defer('init process', () => stopInit(needs, record))
+  const init = sharedPid ? await startInit(needs, sandbox) : undefined
+  await sandbox.update(() => ({ state: 'ready', ips: [...ips], ...(init && { init }) }))
+  rollback.keep()
+  return id
+}
+
+/** The pod's addresses; none on the host network. */
+async function connect(
+  needs: RunNeeds,
+  record: SandboxRecord,
+  rollback: Rollback,
+  signal: AbortSignal,
+): Promise<readonly string[]> {
+  if (podNamespaces(record.config).hostNetwork) return []
+  const pod = attachment(record, needs.paths.sandbox(record.id))
+  const ready = needs.network.ready()
+  if (!ready.ok) throw new RuntimeError('failed-precondition', `Cannot set up the pod network: ${ready.reason}`)
+  rollback.defer('pod network', () => needs.network.detach(pod))
+  const { ips } = await needs.network.attach(pod, signal)
+  if (ips.length > 0) return ips
+  throw new RuntimeError('internal', `The network plugins gave sandbox "${record.id}" no address`)
+}
+

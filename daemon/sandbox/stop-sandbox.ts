@@ -1,0 +1,47 @@
+/**
+ * StopPodSandbox: no new containers, then an end to the ones that are there, then network and namespaces back. Repeatable
+ * at every step, and an absent sandbox is stopped already (api.proto, StopPodSandbox).
+ */
+import { stop, type StopNeeds } from '../container/stop-container.ts'
+import type { SandboxId } from '../ids.ts'
+import type { Parts } from '../parts.ts'
+import { type InitNeeds, stopInit } from './init-process.ts'
+import { releaseNamespaces } from './namespaces.ts'
+import { attachment } from './pod-attachment.ts'
+import { isVisible, podNamespaces, type Sandbox } from './sandbox.ts'
+
+export type StopSandboxNeeds = StopNeeds & InitNeeds & Pick<Parts, 'locks' | 'network' | 'sandboxes'>
+
+export async function stopSandbox(needs: StopSandboxNeeds, idOrPrefix: string, signal?: AbortSignal): Promise<void> {
+  const sandbox = needs.sandboxes.find(idOrPrefix)
+  if (sandbox && isVisible(sandbox)) await stopThis(needs, sandbox, signal)
+}
+
+/** Stop this sandbox; see `stopSandbox`. */
+export async function stopThis(needs: StopSandboxNeeds, sandbox: Sandbox, signal?: AbortSignal): Promise<void> {
+  const { record } = sandbox
+  using _ = await needs.locks.take(record.id, signal)
+  await sandbox.update((status) => (status.state === 'ready' ? { state: 'stopped', released: false } : status))
+  await stopContainers(needs, record.id, signal)
+  if (sandbox.status.state === 'stopped' && sandbox.status.released) return
+  await release(needs, sandbox)
+  await sandbox.update(() => ({ state: 'stopped', released: true }))
+}
+
+/** All at once, each to its end even when another fails. The kubelet gave them their grace period before. */
+async function stopContainers(needs: StopSandboxNeeds, id: SandboxId, signal: AbortSignal | undefined): Promise<void> {
+  const own = needs.containers.all().filter(({ record }) => record.sandboxId === id)
+  const outcomes = await Promise.allSettled(own.map((container) => stop(needs, container, 0, signal)))
+  for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason
+}
+
+/** Give back all that a sandbox holds outside its record and directory. Repeatable. */
+export async function release(
+  needs: InitNeeds & Pick<Parts, 'network'>,
+  { record }: Sandbox,
+): Promise<void> {
+  const paths = needs.paths.sandbox(record.id)
+  await stopInit(needs, record)
+  if (!podNamespaces(record.config).hostNetwork) await needs.network.detach(attachment(record, paths))
+  releaseNamespaces(needs.linux, paths)
+}
