@@ -46,19 +46,23 @@ const small = (result: number | bigint): number => {
   return result
 }
 
+/** Makes a system call on this thread, once, and returns its result, or -errno; -4 (EINTR) when a signal came first. */
+export const rawSysOnce = (call: SyscallName | number, ...args: SysArgument[]): number =>
+  small(addon().sys(numberOf(call), ...args))
+
 /**
  * Makes a system call on this thread and returns its result, or -errno. Blocks the event loop as long as the call does.
  * Repeats the call when a signal interrupts it: do not use it with calls that count down a timeout.
  */
 export const rawSys = (call: SyscallName | number, ...args: SysArgument[]): number => {
   for (;;) {
-    const result = small(addon().sys(numberOf(call), ...args))
+    const result = rawSysOnce(call, ...args)
     if (result !== EINTR) return result
   }
 }
 
 /** The error for a negative result of `rawSys`. */
-export const sysError = (result: number, call: SyscallName | number, path?: PathLike, detail?: string): LinuxError =>
+export const sysError = (result: number, call: string | number, path?: PathLike, detail?: string): LinuxError =>
   new LinuxError(errnoName(result), String(call), path === undefined ? undefined : pathText(path), detail)
 
 /** `rawSys`, but throws a LinuxError instead of returning -errno. */

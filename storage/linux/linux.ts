@@ -1,0 +1,54 @@
+/** Everything impure in one flat value, for those who take it as an argument and can be given a recording one in tests. */
+import * as atomicFile from './atomic-file.ts'
+import * as cgroup from './cgroup.ts'
+import * as chroot from './chroot.ts'
+import * as consoleSocket from './console-socket.ts'
+import * as flock from './flock.ts'
+import * as hostFacts from './host-facts.ts'
+import * as killCgroup from './kill-cgroup.ts'
+import * as mknod from './mknod.ts'
+import * as mount from './mount.ts'
+import * as namespaces from './namespaces.ts'
+import * as netdev from './netdev.ts'
+import * as openat2 from './openat2.ts'
+import * as pidfd from './pidfd.ts'
+import * as pipes from './pipes.ts'
+import * as proc from './proc.ts'
+import * as pty from './pty.ts'
+import * as readBounded from './read-bounded.ts'
+import * as reaper from './reaper.ts'
+import * as runCommand from './run-command.ts'
+import * as signals from './signals.ts'
+import * as statfs from './statfs.ts'
+import * as syncfs from './syncfs.ts'
+import * as writeKernelFile from './write-kernel-file.ts'
+import * as xattr from './xattr.ts'
+
+export const linux = {
+  ...atomicFile,
+  ...cgroup,
+  ...chroot,
+  ...consoleSocket,
+  ...flock,
+  ...hostFacts,
+  ...killCgroup,
+  ...mknod,
+  ...mount,
+  ...namespaces,
+  ...netdev,
+  ...openat2,
+  ...pidfd,
+  ...pipes,
+  ...proc,
+  ...pty,
+  ...readBounded,
+  ...reaper,
+  ...runCommand,
+  ...signals,
+  ...statfs,
+  ...syncfs,
+  ...writeKernelFile,
+  ...xattr,
+}
+
+export type Linux = typeof linux

@@ -1,0 +1,149 @@
+/**
+ * Overlay mounts with any number of layers the kernel takes (500). Classic mount(2) has room for one page of options, so layers are
+ * given one by one through a filesystem context; kernels before 6.5, which lack "lowerdir+", get file descriptor paths on one page.
+ */
+import { closeSync, constants, openSync, readSync } from 'node:fs'
+import { isErrno, LinuxError } from './errno.ts'
+import { AT_FDCWD, sys, sysOn } from './sys.ts'
+
+export interface OverlayMount {
+  /** Read-only layers, the topmost first. */
+  lower: readonly string[]
+  /** Writable layer and its work directory, on one filesystem; both or neither. Without them the mount is read-only. */
+  upper?: string
+  work?: string
+  target: string
+  /** Further options: of overlay ("index=off", "volatile"), and the mount flags ro, nosuid, nodev, noexec. */
+  options?: readonly string[]
+}
+
+const FSOPEN_CLOEXEC = 1
+const FSMOUNT_CLOEXEC = 1
+const MOVE_MOUNT_F_EMPTY_PATH = 4
+const FSCONFIG_SET_FLAG = 0
+const FSCONFIG_SET_STRING = 1
+const FSCONFIG_CMD_CREATE = 6
+const O_PATH = 0x200000
+const PAGE = 4096
+// mount(2) flags and MOUNT_ATTR_* have the same values for these four.
+const MOUNT_FLAGS: Record<string, number> = { ro: 1, nosuid: 2, nodev: 4, noexec: 8 }
+// fsconfig copies at most 256 bytes of a string; classic options give these characters a meaning.
+const isPlain = (path: string): boolean => Buffer.byteLength(path) <= 255 && !/[\\,:"]/.test(path)
+
+/** Directories opened for the time of a mount call. */
+class Opened implements Disposable {
+  readonly #fds: number[] = []
+
+  /** A path that names an open directory whatever its real path looks like. */
+  pathOf(directory: string): string {
+    const fd = openSync(directory, O_PATH | constants.O_DIRECTORY)
+    this.#fds.push(fd)
+    return `/proc/thread-self/fd/${fd}`
+  }
+
+  adopt(fd: number): number {
+    this.#fds.push(fd)
+    return fd
+  }
+
+  [Symbol.dispose](): void {
+    for (const fd of this.#fds.splice(0)) closeSync(fd)
+  }
+}
+
+const checked = ({ lower, upper, work }: OverlayMount): void => {
+  if (lower.length === 0) throw new TypeError('an overlay needs at least one lower layer')
+  if ((upper === undefined) !== (work === undefined))
+    throw new TypeError('an overlay has "upper" and "work", or neither')
+}
+
+const mountFlags = (options: readonly string[]): number =>
+  options.reduce((bits, option) => bits | (MOUNT_FLAGS[option] ?? 0), 0)
+
+const filesystemOptions = (options: readonly string[]): string[] => options.filter((option) => !(option in MOUNT_FLAGS))
+
+/** What the kernel has to say about a filesystem context beyond the errno. */
+const contextLog = (context: number): string | undefined => {
+  const messages: string[] = []
+  const message = Buffer.alloc(1024)
+  try {
+    // ENODATA ends the list.
+    while (messages.length < 16) messages.push(message.toString('utf8', 2, readSync(context, message)).trim())
+  } catch {
+    // Nothing more.
+  }
+  return messages.length === 0 ? undefined : messages.join('; ')
+}
+
+const configure = (context: number, key: string, value?: string): void => {
+  const command = value === undefined ? FSCONFIG_SET_FLAG : FSCONFIG_SET_STRING
+  sys('fsconfig', context, command, key, value ?? null, 0)
+}
+
+/** Mounts through a filesystem context (kernel 6.5). Exported for its test. */
+export const mountOverlayByContext = (request: OverlayMount): void => {
+  checked(request)
+  const { lower, upper, work, target, options = [] } = request
+  using opened = new Opened()
+  const pathOf = (directory: string) => (isPlain(directory) ? directory : opened.pathOf(directory))
+  const context = opened.adopt(sys('fsopen', 'overlay', FSOPEN_CLOEXEC))
+  try {
+    for (const directory of lower) configure(context, 'lowerdir+', pathOf(directory))
+    if (upper !== undefined) configure(context, 'upperdir', pathOf(upper))
+    if (work !== undefined) configure(context, 'workdir', pathOf(work))
+    for (const option of filesystemOptions(options)) {
+      const equals = option.indexOf('=')
+      if (equals < 0) configure(context, option)
+      else configure(context, option.slice(0, equals), option.slice(equals + 1))
+    }
+    configure(context, 'source', 'overlay')
+    sys('fsconfig', context, FSCONFIG_CMD_CREATE, null, null, 0)
+    const mounted = opened.adopt(sys('fsmount', context, FSMOUNT_CLOEXEC, mountFlags(options)))
+    sys('move_mount', mounted, '', AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH)
+  } catch (error) {
+    if (error instanceof LinuxError) throw new LinuxError(error.code, error.syscall, target, contextLog(context))
+    throw error
+  }
+}
+
+/** Mounts by one page of options; descriptors stand for the layers when their paths do not fit. Exported for its test. */
+export const mountOverlayByOptions = (request: OverlayMount): void => {
+  checked(request)
+  const { lower, upper, work, target, options = [] } = request
+  using opened = new Opened()
+  const data = (pathOf: (directory: string) => string): string => {
+    const parts = [`lowerdir=${lower.map(pathOf).join(':')}`]
+    if (upper !== undefined) parts.push(`upperdir=${pathOf(upper)}`)
+    if (work !== undefined) parts.push(`workdir=${pathOf(work)}`)
+    return [...parts, ...filesystemOptions(options)].join(',')
+  }
+  const all = [...lower, ...(upper === undefined ? [] : [upper]), ...(work === undefined ? [] : [work])]
+  const plain = all.every(isPlain) ? data((directory) => directory) : undefined
+  const text =
+    plain !== undefined && Buffer.byteLength(plain) < PAGE ? plain : data((directory) => opened.pathOf(directory))
+  if (Buffer.byteLength(text) >= PAGE)
+    throw new LinuxError('E2BIG', 'mount', target, `${lower.length} layers do not fit`)
+  sysOn(target, 'mount', 'overlay', target, 'overlay', mountFlags(options), text)
+}
+
+let byContext: boolean | undefined
+
+/** Whether this kernel takes layers one by one: asked once, of a context that is then thrown away. */
+const contextWorks = (): boolean => {
+  if (byContext !== undefined) return byContext
+  using opened = new Opened()
+  try {
+    configure(opened.adopt(sys('fsopen', 'overlay', FSOPEN_CLOEXEC)), 'lowerdir+', '/')
+    byContext = true
+  } catch (error) {
+    if (!isErrno(error, 'ENOSYS', 'EINVAL', 'EPERM')) throw error
+    byContext = false
+  }
+  return byContext
+}
+
+/** Mounts an overlay at `target`. Throws LinuxError naming the target, with the kernel's explanation when it gives one. */
+export const mountOverlay = (request: OverlayMount): void => {
+  if (contextWorks()) mountOverlayByContext(request)
+  else mountOverlayByOptions(request)
+}

@@ -1,0 +1,77 @@
+/** What /proc says about processes. A process is named by pid and start time: a pid alone may be somebody else's by now. */
+import { readdirSync } from 'node:fs'
+import { readKernelFile } from './read-bounded.ts'
+
+export interface ProcessIdentity {
+  pid: number
+  /** Clock ticks after boot. */
+  startTime: bigint
+}
+
+interface ProcessStat {
+  state: string
+  parent: number
+  startTime: bigint
+}
+
+const checkedPid = (pid: number): number => {
+  if (!Number.isInteger(pid) || pid <= 0) throw new TypeError(`pid "${pid}" is not a positive integer`)
+  return pid
+}
+
+const readStat = (pid: number): ProcessStat | undefined => {
+  const text = readKernelFile(`/proc/${checkedPid(pid)}/stat`)
+  if (text === undefined) return undefined
+  // The command name may hold spaces and parentheses: count from the last one.
+  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ')
+  const [state, parent] = fields
+  const startTime = fields[19]
+  if (state === undefined || parent === undefined || startTime === undefined) return undefined
+  return { state, parent: Number(parent), startTime: BigInt(startTime) }
+}
+
+const isDead = (state: string): boolean => state === 'Z' || state === 'X' || state === 'x'
+
+/** The identity of a process, dead but unreaped ones included; undefined when there is none. */
+export const processIdentity = (pid: number): ProcessIdentity | undefined => {
+  const stat = readStat(pid)
+  return stat === undefined ? undefined : { pid, startTime: stat.startTime }
+}
+
+/** Whether this very process still runs. A zombie does not. */
+export const isAlive = ({ pid, startTime }: ProcessIdentity): boolean => {
+  const stat = readStat(pid)
+  return stat !== undefined && stat.startTime === startTime && !isDead(stat.state)
+}
+
+/** Whether a process exists and waits to be reaped. */
+export const isZombie = (pid: number): boolean => {
+  const stat = readStat(pid)
+  return stat !== undefined && isDead(stat.state)
+}
+
+/** The parent of a process; undefined when it is gone. */
+export const parentOf = (pid: number): number | undefined => readStat(pid)?.parent
+
+const namesIn = (directory: string): string[] => {
+  try {
+    return readdirSync(directory)
+  } catch {
+    return []
+  }
+}
+
+const allPids = (): number[] => namesIn('/proc').flatMap((name) => (/^\d+$/.test(name) ? [Number(name)] : []))
+
+/** The children of a process, zombies included. */
+export const childrenOf = (pid: number): number[] => {
+  const threads = namesIn(`/proc/${checkedPid(pid)}/task`)
+  const lists = threads.map((thread) => readKernelFile(`/proc/${pid}/task/${thread}/children`, 1024 * 1024))
+  const complete = lists.flatMap((list) => list ?? [])
+  // The file exists only in kernels with CONFIG_PROC_CHILDREN.
+  if (threads.length > 0 && complete.length === 0) return allPids().filter((candidate) => parentOf(candidate) === pid)
+  return complete.flatMap((list) => list.split(' ').flatMap((word) => (word.trim() === '' ? [] : [Number(word)])))
+}
+
+/** Names this boot of the machine; start times of different boots must not be compared. */
+export const bootId = (): string => readKernelFile('/proc/sys/kernel/random/boot_id')?.trim() ?? ''

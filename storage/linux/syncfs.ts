@@ -1,0 +1,18 @@
+/** Making data durable, and room for it certain. */
+import { open } from 'node:fs/promises'
+import { sys, sysAsync } from './sys.ts'
+
+/** Writes out everything of the filesystem that `path` is on, on a pool thread. Reports write errors since the file was opened. */
+export const syncfs = async (path: string): Promise<void> => {
+  const file = await open(path, 'r')
+  try {
+    await sysAsync('syncfs', file.fd)
+  } finally {
+    await file.close()
+  }
+}
+
+/** Reserves the first `bytes` of a file, growing it. Throws ENOSPC now rather than at a later write. */
+export const fallocate = (fd: number, bytes: number): void => {
+  sys('fallocate', fd, 0, 0, bytes)
+}
