@@ -1,0 +1,139 @@
+/** The assembled daemon: the only file that builds parts; everything else is handed what it needs. */
+import { mkdir } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { type Images, openImages } from '#image/image-store.ts'
+import { isErrno } from '#linux/errno.ts'
+import type { HostFacts } from '#linux/host-facts.ts'
+import { linux as realLinux } from '#linux/linux.ts'
+import { messageOf, RuntimeError } from '#proto/errors.ts'
+import type { Log } from '#proto/log.ts'
+import { KeyedLock } from '#storage/keyed-lock.ts'
+import { SingleFlight } from '#storage/single-flight.ts'
+import { openStorage } from '#storage/storage.ts'
+import type { Config } from './config/schema.ts'
+import { containerCodec, type ContainerStore } from './container/container.ts'
+import { StopRaces } from './container/stop-races.ts'
+import { Watches } from './container/watch-exit.ts'
+import { type CriServer, serveCri } from './cri/server.ts'
+import { monitorProgram } from './monitor/monitor-program.ts'
+import { openPodNetwork } from './network/pod-network.ts'
+import { probeHandlers } from './oci/runtime-handlers.ts'
+import type { Parts } from './parts.ts'
+import { type Paths, pathsUnder } from './paths.ts'
+import { RecordStore } from './records/record-store.ts'
+import { restore } from './recovery/restore.ts'
+import { sweep } from './recovery/sweep.ts'
+import { sandboxCodec, type SandboxStore } from './sandbox/sandbox.ts'
+
+export interface Daemon {
+  /** Let calls in flight end, for at most ten seconds, and go. Containers are not touched. */
+  close(): Promise<void>
+}
+
+const closeGraceMs = 10_000
+
+/**
+ * Open everything, bring the records up to date, then listen.
+ * @throws RuntimeError failed-precondition when another daemon has the same directories or socket
+ */
+export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
+  const linux = realLinux
+  const paths = pathsUnder(config.root, config.state)
+  await makeDirectories(config, paths)
+  const lock = lockState(linux, paths.stateLock, config.state)
+  const host = linux.probeHost()
+  const sandboxes: SandboxStore = new RecordStore({ dir: paths.sandboxRecords, codec: sandboxCodec, linux, log })
+  const containers: ContainerStore = new RecordStore({ dir: paths.containerRecords, codec: containerCodec, linux, log })
+  const [storage, handlers] = await Promise.all([
+    openStorage({ root: paths.storage, linux, log: log.child({ part: 'storage' }) }),
+    probeHandlers(config.runtimes, log),
+    sandboxes.load(),
+    containers.load(),
+  ])
+  const images = await openImages({
+    storage,
+    root: paths.images,
+    config: { insecureRegistries: config.image.insecureRegistries },
+    linux,
+    log: log.child({ part: 'image' }),
+    inUse: (id) => containers.all().some(({ record }) => record.imageId === id),
+  })
+  const network = await openPodNetwork({
+    configDir: config.network.configDir,
+    binDirs: config.network.binDirs,
+    cacheDir: paths.networkCache,
+    log: log.child({ part: 'network' }),
+    linux,
+  })
+  const parts: Parts = {
+    config,
+    log,
+    linux,
+    host,
+    bootId: linux.bootId(),
+    paths,
+    storage,
+    images,
+    network,
+    handlers,
+    monitorProgram: monitorProgram(config.monitor),
+    sandboxes,
+    containers,
+    flights: new SingleFlight(),
+    locks: new KeyedLock(),
+    watches: new Watches(),
+    sandboxInits: new Map(),
+    stops: new StopRaces(),
+  }
+  logHost(log, host)
+  await restore(parts)
+  await sweep(parts)
+  await preload(images, config.image.preload, log)
+  const server = await serveCri(parts, config.listen)
+  log.info('Listening', { socket: config.listen })
+  return { close: () => close(parts, server, lock) }
+}
+
+async function makeDirectories(config: Config, paths: Paths): Promise<void> {
+  await mkdir(config.root, { recursive: true, mode: 0o711 })
+  await mkdir(config.state, { recursive: true, mode: 0o711 })
+  await mkdir(dirname(config.listen), { recursive: true, mode: 0o711 })
+  for (const dir of [paths.sandboxes, paths.containers, paths.images, paths.networkCache]) {
+    await mkdir(dir, { recursive: true, mode: 0o711 })
+  }
+}
+
+function lockState(linux: Parts['linux'], path: string, state: string): { release(): void } {
+  try {
+    return linux.lockFile(path)
+  } catch (cause) {
+    if (!isErrno(cause, 'EWOULDBLOCK', 'EAGAIN')) throw cause
+    throw new RuntimeError('failed-precondition', `Another cricket uses the state directory "${state}"`, { cause })
+  }
+}
+
+function logHost(log: Log, host: HostFacts): void {
+  log.info('Host', { kernel: host.kernel, cgroups: host.cgroup.version, apparmor: host.apparmor, selinux: host.selinux })
+}
+
+/** Images that come with the node. One that cannot be read must not keep the node from starting. */
+async function preload(images: Images, layouts: readonly string[], log: Log): Promise<void> {
+  for (const layout of layouts) {
+    try {
+      for (const { id, repoTags } of await images.importLayout(layout)) log.info('Preloaded', { layout, image: id, repoTags })
+    } catch (error) {
+      log.error('Cannot preload images', { layout: join(layout), why: messageOf(error) })
+    }
+  }
+}
+
+async function close(parts: Parts, server: CriServer, lock: { release(): void }): Promise<void> {
+  parts.log.info('Stopping; containers go on')
+  await server.close(closeGraceMs)
+  await parts.flights.abortAll(new RuntimeError('unavailable', 'The daemon is stopping'))
+  parts.watches.close()
+  for (const client of parts.sandboxInits.values()) client.close()
+  await parts.network.close()
+  await parts.storage.close()
+  lock.release()
+}

@@ -1,0 +1,87 @@
+/** The command `cricket`: `serve` is the daemon, the other words tell about it. */
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
+import { messageOf, RuntimeError } from '#proto/errors.ts'
+import { renderConfig, renderDefaultConfig } from './config/document.ts'
+import { type CommandLine, parseFlags } from './config/flags.ts'
+import { loadConfig } from './config/load.ts'
+import { startDaemon } from './daemon.ts'
+import { createLog } from './logging.ts'
+import { API_VERSION, RUNTIME_NAME, VERSION } from './version.ts'
+
+const usage = `cricket ${VERSION}: a container runtime for Kubernetes and nothing else
+
+  cricket serve    run the daemon
+  cricket config   print the configuration in effect; --default: the defaults, explained
+  cricket version  print the version; --json: for programs
+
+Flags of serve and config:
+  --config FILE    the configuration file (/etc/cricket/config.yaml); drop-ins lie beside it in config.d/*.yaml
+  --root DIR       what survives a reboot: images, layers, records
+  --state DIR      what does not: sockets, bundles, namespaces
+  --listen SOCKET  the CRI socket
+  --log-level L    debug, info, warn or error
+`
+
+type Command = (line: CommandLine) => void | Promise<void>
+
+const commands: Record<string, { readonly switches: readonly string[]; readonly run: Command }> = {
+  serve: { switches: [], run: serve },
+  config: {
+    switches: ['default'],
+    run: ({ flags, switches }) =>
+      print(switches.has('default') ? renderDefaultConfig() : renderConfig(loadConfig({ flags }))),
+  },
+  version: { switches: ['json'], run: ({ switches }) => print(switches.has('json') ? versionJson() : `cricket ${VERSION}\n`) },
+}
+
+const print = (text: string): void => void process.stdout.write(text)
+
+const versionJson = (): string =>
+  `${JSON.stringify({
+    name: RUNTIME_NAME,
+    version: VERSION,
+    criApiVersion: API_VERSION,
+    kubernetes: VERSION.split('.').slice(0, 2).join('.'),
+    node: process.versions.node,
+  })}\n`
+
+async function serve({ flags }: CommandLine): Promise<void> {
+  const config = loadConfig({ flags })
+  const log = createLog({ level: config.logLevel })
+  // A fault outside of any call must not go on in an unknown state; all that matters is on disk, a restart is cheap.
+  process.on('uncaughtException', (error) => {
+    log.error('Ending after a fault', { error })
+    process.exit(70)
+  })
+  const daemon = await startDaemon(config, log)
+  giveBackStartMemory()
+  await terminated()
+  await daemon.close()
+  process.exit(0)
+}
+
+const terminated = (): Promise<unknown> =>
+  Promise.race(['SIGTERM', 'SIGINT'].map((signal) => new Promise((resolve) => process.once(signal, resolve))))
+
+/** V8 keeps what it needed to start until it is asked: once, when the start is over. */
+function giveBackStartMemory(): void {
+  const collect = () => {
+    setFlagsFromString('--expose-gc')
+    const gc: unknown = runInNewContext('gc')
+    if (typeof gc === 'function') gc()
+  }
+  setTimeout(collect, 700).unref()
+}
+
+async function main([word = 'help', ...args]: readonly string[]): Promise<void> {
+  if (['help', '--help', '-h'].includes(word)) return print(usage)
+  const command = commands[word]
+  if (!command) throw new RuntimeError('invalid-argument', `Unknown command "${word}"; "cricket help" lists them`)
+  await command.run(parseFlags(args, { switches: command.switches }))
+}
+
+main(process.argv.slice(2)).catch((error) => {
+  process.stderr.write(`cricket: ${messageOf(error)}\n`)
+  process.exit(error instanceof RuntimeError && error.kind === 'invalid-argument' ? 2 : 1)
+})
