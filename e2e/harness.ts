@@ -1,0 +1,135 @@
+/**
+ * What a test file says first: `const world = useWorld()` gives its suite a site, a registry with the busybox image
+ * and a running daemon, and after the suite proves that nothing is left. `CRICKET_E2E_PEER=containerd` runs the same
+ * suite against containerd, to check what we expect of a runtime.
+ */
+
+import assert from 'node:assert/strict'
+import { mkdir } from 'node:fs/promises'
+import { after, afterEach, before } from 'node:test'
+import { makePauseImage, startContainerd } from './containerd.ts'
+import type { CriClient } from './cri-client.ts'
+import { type CricketConfig, startCricket } from './cricket.ts'
+import { describeLeftovers, findLeftovers } from './leftovers.ts'
+import { busyboxImage, type OciImage, pushImage } from './oci-image.ts'
+import { removeAllPods } from './pods.ts'
+import { type Registry, startRegistry } from './registry.ts'
+import type { Runtime } from './runtime.ts'
+import { createSite, removeSite, type Site } from './site.ts'
+
+export interface World {
+  readonly site: Site
+  readonly registry: Registry
+  readonly runtime: Runtime
+  readonly cri: CriClient
+  /** Reference of the busybox image in the registry, by tag; its tag names an index. */
+  readonly image: string
+  readonly busybox: OciImage
+  /** Fails when anything of the site is there besides the daemon and its registry. */
+  assertNothingLeft(): Promise<void>
+}
+
+export interface WorldOptions {
+  config?: CricketConfig
+  /** Whether the busybox image is pulled before the first test. */
+  pulled?: boolean
+}
+
+export const isPeer = process.env.CRICKET_E2E_PEER === 'containerd'
+
+/** Registers the hooks of the surrounding suite; the world is there when its first test begins. */
+export function useWorld({ config = {}, pulled = true }: WorldOptions = {}): World {
+  let parts: Parts | undefined
+  const there = (): Parts => {
+    if (!parts) throw new Error('the world is there only while tests run')
+    return parts
+  }
+  before(async () => {
+    parts = await makeParts(config)
+    if (pulled) await parts.runtime.cri.images.pullImage({ image: imageSpec(parts.image) })
+  })
+  afterEach(async (test) => {
+    if ('passed' in test && !test.passed && 'diagnostic' in test) {
+      test.diagnostic(`log of the runtime:\n${await there().runtime.logTail()}`)
+    }
+  })
+  after(() => parts && endWorld(parts))
+  return {
+    get site() {
+      return there().site
+    },
+    get registry() {
+      return there().registry
+    },
+    get runtime() {
+      return there().runtime
+    },
+    get cri() {
+      return there().runtime.cri
+    },
+    get image() {
+      return there().image
+    },
+    get busybox() {
+      return there().busybox
+    },
+    assertNothingLeft: () => assertNothingLeft(there()),
+  }
+}
+
+interface Parts {
+  site: Site
+  registry: Registry
+  /** The registry is a process under the site's directory, too. */
+  registryPid: number
+  runtime: Runtime
+  image: string
+  busybox: OciImage
+}
+
+async function makeParts(config: CricketConfig): Promise<Parts> {
+  const site = await createSite()
+  const registry = await startRegistry(site.dir)
+  const busybox = await busyboxImage()
+  await pushImage(registry.url, 'busybox', '1', busybox)
+  const runtime = await startRuntime(site, registry, config)
+  return { site, registry, registryPid: registry.pid, runtime, busybox, image: `${registry.host}/busybox:1` }
+}
+
+async function startRuntime(site: Site, registry: Registry, config: CricketConfig): Promise<Runtime> {
+  if (!isPeer) return startCricket(site, { insecureRegistries: [registry.host], ...config })
+  await pushImage(registry.url, 'pause', '1', await makePauseImage(site))
+  return startContainerd(site, `${registry.host}/pause:1`)
+}
+
+/** Removes all pods through the daemon, ends the daemon, and fails when anything is left. */
+async function endWorld({ site, registry, runtime }: Parts): Promise<void> {
+  let failure: unknown
+  try {
+    if (!runtime.isRunning) await runtime.start()
+    await removeAllPods(runtime.cri)
+    assert.deepEqual(await runtime.stop(), { code: 0 }, 'the daemon ends with exit code 0 on SIGTERM')
+  } catch (error) {
+    failure = error
+    if (runtime.isRunning) await runtime.kill()
+  }
+  await registry.stop()
+  const leftovers = await removeSite(site)
+  if (failure) throw failure
+  assert.equal(describeLeftovers(leftovers), '', 'nothing is left')
+}
+
+async function assertNothingLeft({ site, registryPid, runtime }: Parts): Promise<void> {
+  const leftovers = await findLeftovers(site, { except: [registryPid, runtime.pid] })
+  assert.equal(describeLeftovers(leftovers), '', 'nothing is left')
+}
+
+/** An ImageSpec as the kubelet fills it. */
+export const imageSpec = (image: string) => ({ image, annotations: {}, userSpecifiedImage: image, runtimeHandler: '' })
+
+/** A directory of the site that exists. */
+export async function siteDirectory(site: Site, name: string): Promise<string> {
+  const path = site.path(name)
+  await mkdir(path, { recursive: true })
+  return path
+}
