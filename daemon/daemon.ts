@@ -11,7 +11,7 @@ import { KeyedLock } from '#storage/keyed-lock.ts'
 import { SingleFlight } from '#storage/single-flight.ts'
 import { openStorage } from '#storage/storage.ts'
 import type { Config } from './config/schema.ts'
-import { containerCodec, type ContainerStore } from './container/container.ts'
+import { type ContainerStore, containerCodec } from './container/container.ts'
 import { StopRaces } from './container/stop-races.ts'
 import { Watches } from './container/watch-exit.ts'
 import { type CriServer, serveCri } from './cri/server.ts'
@@ -23,7 +23,7 @@ import { type Paths, pathsUnder } from './paths.ts'
 import { RecordStore } from './records/record-store.ts'
 import { restore } from './recovery/restore.ts'
 import { sweep } from './recovery/sweep.ts'
-import { sandboxCodec, type SandboxStore } from './sandbox/sandbox.ts'
+import { type SandboxStore, sandboxCodec } from './sandbox/sandbox.ts'
 
 export interface Daemon {
   /** Let calls in flight end, for at most ten seconds, and go. Containers are not touched. */
@@ -113,14 +113,20 @@ function lockState(linux: Parts['linux'], path: string, state: string): { releas
 }
 
 function logHost(log: Log, host: HostFacts): void {
-  log.info('Host', { kernel: host.kernel, cgroups: host.cgroup.version, apparmor: host.apparmor, selinux: host.selinux })
+  log.info('Host', {
+    kernel: host.kernel,
+    cgroups: host.cgroup.version,
+    apparmor: host.apparmor,
+    selinux: host.selinux,
+  })
 }
 
 /** Images that come with the node. One that cannot be read must not keep the node from starting. */
 async function preload(images: Images, layouts: readonly string[], log: Log): Promise<void> {
   for (const layout of layouts) {
     try {
-      for (const { id, repoTags } of await images.importLayout(layout)) log.info('Preloaded', { layout, image: id, repoTags })
+      for (const { id, repoTags } of await images.importLayout(layout))
+        log.info('Preloaded', { layout, image: id, repoTags })
     } catch (error) {
       log.error('Cannot preload images', { layout: join(layout), why: messageOf(error) })
     }

@@ -32,7 +32,10 @@ const commands: Record<string, { readonly switches: readonly string[]; readonly 
     run: ({ flags, switches }) =>
       print(switches.has('default') ? renderDefaultConfig() : renderConfig(loadConfig({ flags }))),
   },
-  version: { switches: ['json'], run: ({ switches }) => print(switches.has('json') ? versionJson() : `cricket ${VERSION}\n`) },
+  version: {
+    switches: ['json'],
+    run: ({ switches }) => print(switches.has('json') ? versionJson() : `cricket ${VERSION}\n`),
+  },
 }
 
 const print = (text: string): void => void process.stdout.write(text)

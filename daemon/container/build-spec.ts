@@ -7,8 +7,8 @@ import { containerSpec } from '../oci/spec/container-spec.ts'
 import { readUserFiles } from '../oci/spec/rootfs-user.ts'
 import type { OciSpec } from '../oci/spec/types.ts'
 import type { Parts } from '../parts.ts'
-import { podNamespaces, type Sandbox } from '../sandbox/sandbox.ts'
 import { podHostname } from '../sandbox/etc-files.ts'
+import { podNamespaces, type Sandbox } from '../sandbox/sandbox.ts'
 import type { Container, ContainerProcess } from './container.ts'
 
 export type SpecNeeds = Pick<Parts, 'containers' | 'host' | 'linux' | 'paths'>
@@ -50,7 +50,10 @@ export function pidNamespace(sandbox: Sandbox, config: ContainerConfig): PidName
 }
 
 /** The OCI spec of a container whose rootfs is mounted. @throws RuntimeError what the builder refuses */
-export async function buildSpec(needs: SpecNeeds, { sandbox, container, image, handler }: SpecInput): Promise<BuiltSpec> {
+export async function buildSpec(
+  needs: SpecNeeds,
+  { sandbox, container, image, handler }: SpecInput,
+): Promise<BuiltSpec> {
   const { record } = container
   const paths = needs.paths.sandbox(sandbox.record.id)
   const { rootfs } = needs.paths.container(record.id)

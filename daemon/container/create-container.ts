@@ -2,9 +2,10 @@
  * CreateContainer: record → (rootfs → spec → bundle) beside (monitor) → runtime's create → created. Each step says how it
  * is undone; the record comes first, so that a daemon that dies on the way undoes it at its next start.
  */
-import { mkdir, rm, stat, writeFile } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
+
 import { randomBytes } from 'node:crypto'
+import { mkdir, rm, writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
 import type { ImageRecord } from '#image/image-store.ts'
 import { RuntimeError } from '#proto/errors.ts'
 import type { ContainerConfig, PodSandboxConfig } from '#proto/generated/api.ts'
@@ -20,8 +21,8 @@ import { validateContainerConfig } from '../oci/spec/validate.ts'
 import type { Parts } from '../parts.ts'
 import { sameConfig } from '../same-config.ts'
 import { isVisible as isSandboxVisible, type Sandbox } from '../sandbox/sandbox.ts'
-import { type Container, type ContainerRecord, containerKey } from './container.ts'
 import { type BuiltSpec, buildSpec, pidNamespace } from './build-spec.ts'
+import { type Container, type ContainerRecord, containerKey } from './container.ts'
 import { watchExit } from './watch-exit.ts'
 
 export type CreateNeeds = Pick<
@@ -56,7 +57,11 @@ const createTimeoutMs = 240_000
  * Make a container, not started. A repeat of a request joins the running one, or gets the container that it made.
  * @throws RuntimeError not-found (sandbox, image), invalid-argument, failed-precondition, already-exists
  */
-export async function createContainer(needs: CreateNeeds, request: CreateRequest, signal?: AbortSignal): Promise<string> {
+export async function createContainer(
+  needs: CreateNeeds,
+  request: CreateRequest,
+  signal?: AbortSignal,
+): Promise<string> {
   const { config } = request
   validateContainerConfig(config)
   const sandbox = readySandbox(needs, request.sandbox)
@@ -64,14 +69,24 @@ export async function createContainer(needs: CreateNeeds, request: CreateRequest
   return needs.flights.run(`create-container:${key}`, () => existingOrNew(needs, sandbox, key, config), signal)
 }
 
-async function existingOrNew(needs: CreateNeeds, sandbox: Sandbox, key: string, config: ContainerConfig): Promise<string> {
+async function existingOrNew(
+  needs: CreateNeeds,
+  sandbox: Sandbox,
+  key: string,
+  config: ContainerConfig,
+): Promise<string> {
   const existing = needs.containers.byKey(key)
   // The answer to an earlier, identical request was lost on its way: it is still the answer.
   if (existing?.status.state === 'created' && sameConfig(existing.record.config, config)) return existing.record.id
   return create(needs, sandbox, key, config)
 }
 
-async function create(needs: CreateNeeds, sandbox: Sandbox, key: string, config: ContainerConfig): Promise<ContainerId> {
+async function create(
+  needs: CreateNeeds,
+  sandbox: Sandbox,
+  key: string,
+  config: ContainerConfig,
+): Promise<ContainerId> {
   const image = requireImage(needs, config)
   const handler = needs.handlers.resolve(sandbox.record.runtimeHandler)
   const id = mintContainerId()
@@ -90,10 +105,7 @@ async function create(needs: CreateNeeds, sandbox: Sandbox, key: string, config:
 
   const input = { sandbox, container, image, handler }
   // The monitor starts while the rootfs is mounted and the spec is written: neither needs the other.
-  const [launched, bundled] = await Promise.allSettled([
-    launch(needs, input),
-    makeBundle(needs, input, rollback),
-  ])
+  const [launched, bundled] = await Promise.allSettled([launch(needs, input), makeBundle(needs, input, rollback)])
   if (launched.status === 'fulfilled') rollback.defer('monitor', () => launched.value.shutdown())
   if (bundled.status === 'rejected') throw bundled.reason
   if (launched.status === 'rejected') throw launched.reason
@@ -129,7 +141,8 @@ function assertReady(sandbox: Sandbox): void {
 function requireImage(needs: CreateNeeds, config: ContainerConfig): ImageRecord {
   const name = config.image?.image ?? ''
   const image = needs.images.resolve(name)
-  if (!image) throw new RuntimeError('not-found', `Cannot create container "${config.metadata?.name}": no image "${name}"`)
+  if (!image)
+    throw new RuntimeError('not-found', `Cannot create container "${config.metadata?.name}": no image "${name}"`)
   return image
 }
 

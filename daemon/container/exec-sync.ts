@@ -47,7 +47,10 @@ function running(needs: ExecNeeds, idOrPrefix: string): Container {
   if (!isVisible(container)) throw new RuntimeError('not-found', `No container has the id "${idOrPrefix}"`)
   const { state } = container.status
   if (state === 'running') return container
-  throw new RuntimeError('failed-precondition', `Cannot run a command in container "${container.record.id}": it is ${state}`)
+  throw new RuntimeError(
+    'failed-precondition',
+    `Cannot run a command in container "${container.record.id}": it is ${state}`,
+  )
 }
 
 interface Run {
@@ -60,10 +63,17 @@ interface Run {
 /** The longest wait that Node's timers can hold, which is 24 days. */
 const longestTimerMs = 2 ** 31 - 1
 
-async function run(needs: ExecNeeds, container: Container, { command, dir, timeoutSeconds, signal }: Run): Promise<ExecResult> {
+async function run(
+  needs: ExecNeeds,
+  container: Container,
+  { command, dir, timeoutSeconds, signal }: Run,
+): Promise<ExecResult> {
   const { id, runtimeHandler } = container.record
   const pidFile = join(dir, 'pid')
-  const late = new RuntimeError('deadline-exceeded', `Command in container "${id}" took longer than ${timeoutSeconds} s`)
+  const late = new RuntimeError(
+    'deadline-exceeded',
+    `Command in container "${id}" took longer than ${timeoutSeconds} s`,
+  )
   const ending = new AbortController()
   const end = async (why: unknown) => {
     // The processes of the command first: killing the runtime alone would leave them behind in the container.
@@ -73,7 +83,9 @@ async function run(needs: ExecNeeds, container: Container, { command, dir, timeo
   const onAbort = () => void end(signal?.reason)
   signal?.addEventListener('abort', onAbort, { once: true })
   const timer =
-    timeoutSeconds > 0n ? setTimeout(() => void end(late), Math.min(Number(timeoutSeconds) * 1000, longestTimerMs)) : undefined
+    timeoutSeconds > 0n
+      ? setTimeout(() => void end(late), Math.min(Number(timeoutSeconds) * 1000, longestTimerMs))
+      : undefined
   try {
     const cli = runtimeCli(needs.handlers.resolve(runtimeHandler))
     const result = await cli.exec({ id, command, pidFile, maxOutput, signal: ending.signal })

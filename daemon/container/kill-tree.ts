@@ -1,6 +1,9 @@
 /** Kill a process and all that came from it, leaving none time to fork its way out. */
+import { constants } from 'node:os'
 import type { Linux } from '#linux/linux.ts'
 import type { ProcessIdentity } from '#linux/proc.ts'
+
+const { SIGKILL, SIGSTOP } = constants.signals
 
 /**
  * Stop, then kill, the process whose pid stands in `pidFile` and its descendants. Stopped processes cannot fork, so the
@@ -17,7 +20,7 @@ export async function killTree(linux: Linux, pidFile: string): Promise<void> {
     stopTree(linux, root, stopped)
     grew = stopped.size > before
   }
-  for (const identity of stopped.values()) linux.signalProcess(identity, 'SIGKILL')
+  for (const identity of stopped.values()) linux.signalProcess(identity, SIGKILL)
 }
 
 function stopTree(linux: Linux, root: ProcessIdentity, stopped: Map<number, ProcessIdentity>): void {
@@ -26,7 +29,7 @@ function stopTree(linux: Linux, root: ProcessIdentity, stopped: Map<number, Proc
   for (let next = queue.pop(); next; next = queue.pop()) {
     if (seen.has(next.pid)) continue
     seen.add(next.pid)
-    if (!stopped.has(next.pid) && !linux.signalProcess(next, 'SIGSTOP')) continue
+    if (!stopped.has(next.pid) && !linux.signalProcess(next, SIGSTOP)) continue
     stopped.set(next.pid, next)
     for (const pid of linux.childrenOf(next.pid)) {
       const child = linux.processIdentity(pid)

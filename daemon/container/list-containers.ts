@@ -10,7 +10,10 @@ const filterState: Partial<Record<ContainerState, ContainerStatus['state']>> = {
   [ContainerState.CONTAINER_EXITED]: 'exited',
 }
 
-export function listContainers({ containers }: Pick<Parts, 'containers'>, filter: ContainerFilter | undefined): Container[] {
+export function listContainers(
+  { containers }: Pick<Parts, 'containers'>,
+  filter: ContainerFilter | undefined,
+): Container[] {
   const matches = ({ record, status }: Container): boolean =>
     (!filter?.id || record.id.startsWith(filter.id)) &&
     (!filter?.podSandboxId || record.sandboxId.startsWith(filter.podSandboxId)) &&

@@ -10,7 +10,10 @@ export async function reopenLog(
   const { record, status } = containers.require(idOrPrefix)
   const client = watches.client(record.id)
   if (status.state !== 'running' || !client) {
-    throw new RuntimeError('failed-precondition', `Cannot reopen the log of container "${record.id}": it is ${status.state}`)
+    throw new RuntimeError(
+      'failed-precondition',
+      `Cannot reopen the log of container "${record.id}": it is ${status.state}`,
+    )
   }
   await client.reopenLog()
 }

@@ -1,5 +1,6 @@
 /** StartContainer: from `created` to `running`. A start that fails leaves an exited container that tells why. */
-import { RuntimeError, messageOf } from '#proto/errors.ts'
+import { constants } from 'node:os'
+import { messageOf, RuntimeError } from '#proto/errors.ts'
 import { nowNs } from '../clock.ts'
 import type { Parts } from '../parts.ts'
 import { type Container, isVisible } from './container.ts'
@@ -31,9 +32,13 @@ export async function startContainer(needs: StartNeeds, idOrPrefix: string): Pro
 function startable(needs: StartNeeds, container: Container) {
   const { id, sandboxId } = container.record
   const { state } = container.status
-  if (state !== 'created') throw new RuntimeError('failed-precondition', `Cannot start container "${id}": it is ${state}`)
+  if (state !== 'created')
+    throw new RuntimeError('failed-precondition', `Cannot start container "${id}": it is ${state}`)
   if (needs.sandboxes.get(sandboxId)?.status.state !== 'ready') {
-    throw new RuntimeError('failed-precondition', `Cannot start container "${id}": its sandbox "${sandboxId}" is not ready`)
+    throw new RuntimeError(
+      'failed-precondition',
+      `Cannot start container "${id}": its sandbox "${sandboxId}" is not ready`,
+    )
   }
   const client = needs.watches.client(id)
   if (!client) throw new RuntimeError('failed-precondition', `Cannot start container "${id}": it has no monitor`)
@@ -47,7 +52,7 @@ async function startFailed(needs: StartNeeds, container: Container, error: unkno
     (now) => exited(now, { exitCode: 128, reason: 'StartError', message: messageOf(error), finishedAt: nowNs() }),
     { durable: true },
   )
-  if (status.state === 'created') needs.linux.signalProcess(status.init, 'SIGKILL')
+  if (status.state === 'created') needs.linux.signalProcess(status.init, constants.signals.SIGKILL)
   needs.log.warn('Container did not start', { container: record.id, why: messageOf(error) })
 }
 

@@ -66,7 +66,9 @@ export async function recordExit(needs: WatchNeeds, container: Container): Promi
   }
   const exit = record ? fromRecord(record) : lost()
   await persistently(needs, id, () => container.update((status) => exited(status, exit), { durable: true }))
-  void retire(needs, container).catch((cause) => needs.log.warn('Cannot retire a container yet', { container: id, cause }))
+  void retire(needs, container).catch((cause) =>
+    needs.log.warn('Cannot retire a container yet', { container: id, cause }),
+  )
 }
 
 type Exit = Pick<ExitedContainer, 'exitCode' | 'reason' | 'message' | 'finishedAt'>
@@ -101,7 +103,11 @@ async function persistently(needs: WatchNeeds, id: ContainerId, write: () => Pro
       await write()
       return
     } catch (error) {
-      needs.log.error('Cannot write the exit of a container; trying again', { container: id, why: messageOf(error), waitMs })
+      needs.log.error('Cannot write the exit of a container; trying again', {
+        container: id,
+        why: messageOf(error),
+        waitMs,
+      })
       await sleep(waitMs)
     }
   }

@@ -14,10 +14,10 @@ import { runSandbox } from '../sandbox/run-sandbox.ts'
 import { stopSandbox } from '../sandbox/stop-sandbox.ts'
 import { runtimeStatus } from '../status/runtime-status.ts'
 import { API_VERSION, RUNTIME_NAME, VERSION } from '../version.ts'
-import { cgroupDriver, required } from './messages.ts'
 import { containerInfo, containerItem, containerStatus } from './container-messages.ts'
-import { sandboxInfo, sandboxItem, sandboxStatus } from './sandbox-messages.ts'
+import { cgroupDriver, required } from './messages.ts'
 import type { Unary } from './rpc.ts'
+import { sandboxInfo, sandboxItem, sandboxStatus } from './sandbox-messages.ts'
 
 /** The version of the runtime's own VersionRequest protocol that the kubelet has always been told. */
 const VERSION_MESSAGE = '0.1.0'

@@ -59,7 +59,8 @@ async function bind(server: Server, listen: string): Promise<void> {
 async function removeStaleSocket(listen: string): Promise<void> {
   try {
     const stats = await lstat(listen)
-    if (!stats.isSocket()) throw new RuntimeError('failed-precondition', `Cannot listen on "${listen}": it is no socket`)
+    if (!stats.isSocket())
+      throw new RuntimeError('failed-precondition', `Cannot listen on "${listen}": it is no socket`)
   } catch (error) {
     if (isErrno(error, 'ENOENT')) return
     throw error

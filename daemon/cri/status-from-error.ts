@@ -52,5 +52,7 @@ export function statusFromError(error: unknown, rpc: string, log: Log): GrpcStat
 
 function withSentinel({ kind, message }: RuntimeError): string {
   const sentinel = sentinels[kind]
-  return sentinel === undefined || message.slice(0, sentinel.length + 1) === `${sentinel}:` ? message : `${sentinel}: ${message}`
+  return sentinel === undefined || message.slice(0, sentinel.length + 1) === `${sentinel}:`
+    ? message
+    : `${sentinel}: ${message}`
 }

@@ -171,7 +171,10 @@ export class RecordStore<Id extends string, R extends { readonly id: Id; readonl
     if (id !== undefined) return this.#byId.get(id)
     const matches = this.all().filter(({ record }) => record.id.startsWith(idOrPrefix))
     if (matches.length > 1) {
-      throw new RuntimeError('invalid-argument', `The ${this.#codec.noun} id "${idOrPrefix}" fits ${matches.length} of them`)
+      throw new RuntimeError(
+        'invalid-argument',
+        `The ${this.#codec.noun} id "${idOrPrefix}" fits ${matches.length} of them`,
+      )
     }
     return matches[0]
   }

@@ -6,7 +6,7 @@ import { rm } from 'node:fs/promises'
 import { isKind, messageOf } from '#proto/errors.ts'
 import { nowNs } from '../clock.ts'
 import type { Container } from '../container/container.ts'
-import { type RemoveNeeds } from '../container/remove-container.ts'
+import type { RemoveNeeds } from '../container/remove-container.ts'
 import { retire } from '../container/retire.ts'
 import { exited, recordExit, type WatchNeeds, watchExit } from '../container/watch-exit.ts'
 import { readExitRecord } from '../monitor/exit-record.ts'
@@ -111,7 +111,9 @@ function endContainersOfEarlierBoot(needs: RestoreNeeds): Promise<number> {
 const isLive = ({ status }: Container): boolean => status.state === 'created' || status.state === 'running'
 
 function stopSandboxesOfEarlierBoot(needs: RestoreNeeds): Promise<number> {
-  const gone = needs.sandboxes.all().filter((sandbox) => sandbox.status.state === 'ready' && !ofThisBoot(needs, sandbox))
+  const gone = needs.sandboxes
+    .all()
+    .filter((sandbox) => sandbox.status.state === 'ready' && !ofThisBoot(needs, sandbox))
   return each(needs, gone, async (sandbox) => {
     await sandbox.update(() => ({ state: 'stopped', released: false }))
   })
@@ -153,7 +155,11 @@ async function meetInit(needs: RestoreNeeds, sandbox: Sandbox): Promise<void> {
   const { id } = sandbox.record
   try {
     const dir = needs.paths.sandbox(id).init
-    const client = await MonitorClient.connect({ dir, cookie: sandbox.record.cookie, log: needs.log.child({ sandbox: id }) })
+    const client = await MonitorClient.connect({
+      dir,
+      cookie: sandbox.record.cookie,
+      log: needs.log.child({ sandbox: id }),
+    })
     watchInit(needs, sandbox, client)
   } catch (error) {
     if (!isKind(error, 'unavailable')) throw error

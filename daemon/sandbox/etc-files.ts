@@ -49,7 +49,10 @@ async function resolvConf(dns: DNSConfig | undefined): Promise<string> {
 /** A value that would break out of its line could add name servers of its own. */
 function oneWord(field: string, value: string): string {
   if (/^[^\s\0]+$/.test(value)) return value
-  throw new RuntimeError('invalid-argument', `dns_config.${field} holds ${JSON.stringify(value)}, which is not one word`)
+  throw new RuntimeError(
+    'invalid-argument',
+    `dns_config.${field} holds ${JSON.stringify(value)}, which is not one word`,
+  )
 }
 
 /** A host may have no such file; the pod then gets an empty one. */

@@ -4,8 +4,8 @@
  */
 import { access, constants, mkdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { RuntimeError } from '#proto/errors.ts'
 import type { ProcessIdentity } from '#linux/proc.ts'
+import { RuntimeError } from '#proto/errors.ts'
 import { launchMonitor } from '../monitor/launch-monitor.ts'
 import type { MonitorClient } from '../monitor/monitor-client.ts'
 import { cgroupsPath, hostCgroupPath } from '../oci/cgroup-path.ts'
@@ -55,7 +55,11 @@ export async function startInit(needs: InitNeeds, sandbox: Sandbox): Promise<Pro
 }
 
 /** When the init ends, so do all processes of the pod: the sandbox is not ready any more. */
-export function watchInit(needs: Pick<InitNeeds, 'log' | 'sandboxInits'>, sandbox: Sandbox, client: MonitorClient): void {
+export function watchInit(
+  needs: Pick<InitNeeds, 'log' | 'sandboxInits'>,
+  sandbox: Sandbox,
+  client: MonitorClient,
+): void {
   const { id } = sandbox.record
   const ended = Promise.race([client.exited.then(() => {}), client.lost]).then(async () => {
     needs.sandboxInits.delete(id)

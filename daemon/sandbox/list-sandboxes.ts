@@ -4,7 +4,10 @@ import { hasLabels } from '../has-labels.ts'
 import type { Parts } from '../parts.ts'
 import { isVisible, type Sandbox } from './sandbox.ts'
 
-export function listSandboxes({ sandboxes }: Pick<Parts, 'sandboxes'>, filter: PodSandboxFilter | undefined): Sandbox[] {
+export function listSandboxes(
+  { sandboxes }: Pick<Parts, 'sandboxes'>,
+  filter: PodSandboxFilter | undefined,
+): Sandbox[] {
   const ready = filter?.state && filter.state.state === PodSandboxState.SANDBOX_READY
   return sandboxes
     .all()

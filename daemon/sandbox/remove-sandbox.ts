@@ -2,12 +2,16 @@
 import { rm } from 'node:fs/promises'
 import { type RemoveNeeds, remove } from '../container/remove-container.ts'
 import type { SandboxId } from '../ids.ts'
-import { type StopSandboxNeeds, stopThis } from './stop-sandbox.ts'
 import { isVisible } from './sandbox.ts'
+import { type StopSandboxNeeds, stopThis } from './stop-sandbox.ts'
 
 export type RemoveSandboxNeeds = StopSandboxNeeds & RemoveNeeds
 
-export async function removeSandbox(needs: RemoveSandboxNeeds, idOrPrefix: string, signal?: AbortSignal): Promise<void> {
+export async function removeSandbox(
+  needs: RemoveSandboxNeeds,
+  idOrPrefix: string,
+  signal?: AbortSignal,
+): Promise<void> {
   const sandbox = needs.sandboxes.find(idOrPrefix)
   if (!sandbox || !isVisible(sandbox)) return
   const { id } = sandbox.record
@@ -19,7 +23,11 @@ export async function removeSandbox(needs: RemoveSandboxNeeds, idOrPrefix: strin
   await needs.sandboxes.delete(id)
 }
 
-async function removeContainers(needs: RemoveSandboxNeeds, id: SandboxId, signal: AbortSignal | undefined): Promise<void> {
+async function removeContainers(
+  needs: RemoveSandboxNeeds,
+  id: SandboxId,
+  signal: AbortSignal | undefined,
+): Promise<void> {
   const own = needs.containers.all().filter(({ record }) => record.sandboxId === id)
   const outcomes = await Promise.allSettled(own.map((container) => remove(needs, container, signal)))
   for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason

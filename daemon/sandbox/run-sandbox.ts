@@ -34,7 +34,11 @@ export async function runSandbox(
   const valid = validateSandboxConfig(config)
   needs.handlers.resolve(runtimeHandler)
   const key = sandboxKey(valid)
-  return needs.flights.run(`run-sandbox:${key}`, (own) => existingOrNew(needs, { key, config: valid, runtimeHandler }, own), signal)
+  return needs.flights.run(
+    `run-sandbox:${key}`,
+    (own) => existingOrNew(needs, { key, config: valid, runtimeHandler }, own),
+    signal,
+  )
 }
 
 interface NewSandbox {
@@ -46,11 +50,16 @@ interface NewSandbox {
 async function existingOrNew(needs: RunNeeds, request: NewSandbox, signal: AbortSignal): Promise<string> {
   const existing = needs.sandboxes.byKey(request.key)
   // The answer to an earlier, identical request was lost on its way: it is still the answer.
-  if (existing?.status.state === 'ready' && sameConfig(existing.record.config, request.config)) return existing.record.id
+  if (existing?.status.state === 'ready' && sameConfig(existing.record.config, request.config))
+    return existing.record.id
   return run(needs, request, signal)
 }
 
-async function run(needs: RunNeeds, { key, config, runtimeHandler }: NewSandbox, signal: AbortSignal): Promise<SandboxId> {
+async function run(
+  needs: RunNeeds,
+  { key, config, runtimeHandler }: NewSandbox,
+  signal: AbortSignal,
+): Promise<SandboxId> {
   const id = mintSandboxId()
   const log = needs.log.child({ sandbox: id })
   await using rollback = new Rollback((what, cause) => log.warn('Left behind by a failed creation', { what, cause }))
@@ -102,4 +111,3 @@ async function connect(
   if (ips.length > 0) return ips
   throw new RuntimeError('internal', `The network plugins gave sandbox "${record.id}" no address`)
 }
-

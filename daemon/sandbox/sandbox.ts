@@ -12,8 +12,8 @@
 import * as z from 'zod'
 import { NamespaceMode, PodSandboxConfig } from '#proto/generated/api.ts'
 import { SandboxId } from '../ids.ts'
-import { bigintText, messageText, messageToText, processIdentity } from '../records/schema.ts'
 import type { RecordCodec, RecordStore, Stored } from '../records/record-store.ts'
+import { bigintText, messageText, messageToText, processIdentity } from '../records/schema.ts'
 
 const SandboxRecord = z.object({
   version: z.literal(1),

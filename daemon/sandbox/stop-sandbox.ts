@@ -2,7 +2,7 @@
  * StopPodSandbox: no new containers, then an end to the ones that are there, then network and namespaces back. Repeatable
  * at every step, and an absent sandbox is stopped already (api.proto, StopPodSandbox).
  */
-import { stop, type StopNeeds } from '../container/stop-container.ts'
+import { type StopNeeds, stop } from '../container/stop-container.ts'
 import type { SandboxId } from '../ids.ts'
 import type { Parts } from '../parts.ts'
 import { type InitNeeds, stopInit } from './init-process.ts'
@@ -36,10 +36,7 @@ async function stopContainers(needs: StopSandboxNeeds, id: SandboxId, signal: Ab
 }
 
 /** Give back all that a sandbox holds outside its record and directory. Repeatable. */
-export async function release(
-  needs: InitNeeds & Pick<Parts, 'network'>,
-  { record }: Sandbox,
-): Promise<void> {
+export async function release(needs: InitNeeds & Pick<Parts, 'network'>, { record }: Sandbox): Promise<void> {
   const paths = needs.paths.sandbox(record.id)
   await stopInit(needs, record)
   if (!podNamespaces(record.config).hostNetwork) await needs.network.detach(attachment(record, paths))

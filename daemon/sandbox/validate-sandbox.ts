@@ -24,8 +24,10 @@ export function validateSandboxConfig(config: PodSandboxConfig | undefined): Pod
 }
 
 function checkHostname(hostname: string): void {
-  if (hostname.length > maxHostname) throw refused('config.hostname', hostname, `must not be longer than ${maxHostname} bytes`)
-  if (!/^[A-Za-z0-9.-]*$/.test(hostname)) throw refused('config.hostname', hostname, 'may hold letters, digits, "-" and "." only')
+  if (hostname.length > maxHostname)
+    throw refused('config.hostname', hostname, `must not be longer than ${maxHostname} bytes`)
+  if (!/^[A-Za-z0-9.-]*$/.test(hostname))
+    throw refused('config.hostname', hostname, 'may hold letters, digits, "-" and "." only')
 }
 
 function checkNamespaces(config: PodSandboxConfig): void {
@@ -33,7 +35,8 @@ function checkNamespaces(config: PodSandboxConfig): void {
   const field = 'config.linux.security_context.namespace_options'
   for (const kind of ['network', 'ipc'] as const) {
     const mode = options?.[kind] ?? NamespaceMode.POD
-    if (mode !== NamespaceMode.POD && mode !== NamespaceMode.NODE) throw refused(`${field}.${kind}`, mode, 'must be POD or NODE')
+    if (mode !== NamespaceMode.POD && mode !== NamespaceMode.NODE)
+      throw refused(`${field}.${kind}`, mode, 'must be POD or NODE')
   }
   const pid = options?.pid ?? NamespaceMode.POD
   if (pid !== NamespaceMode.POD && pid !== NamespaceMode.CONTAINER && pid !== NamespaceMode.NODE) {
@@ -41,7 +44,11 @@ function checkNamespaces(config: PodSandboxConfig): void {
   }
   const users = options?.usernsOptions
   if (users && users.mode !== NamespaceMode.NODE) {
-    throw refused(`${field}.userns_options.mode`, users.mode, 'is not offered by this runtime (Status says so); it must be NODE')
+    throw refused(
+      `${field}.userns_options.mode`,
+      users.mode,
+      'is not offered by this runtime (Status says so); it must be NODE',
+    )
   }
 }
 

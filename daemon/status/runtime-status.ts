@@ -1,7 +1,7 @@
 /** Status: what the node can do, from memory; the kubelet asks every few seconds. */
 import { StatusResponse } from '#proto/generated/api.ts'
-import { RUNTIME_NAME, VERSION } from '../version.ts'
 import type { Parts } from '../parts.ts'
+import { RUNTIME_NAME, VERSION } from '../version.ts'
 
 type StatusNeeds = Pick<Parts, 'config' | 'handlers' | 'host' | 'network'>
 

@@ -1,0 +1,139 @@
+import assert from 'node:assert/strict'
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import * as z from 'zod'
+import { linux } from '#linux/linux.ts'
+import { recordLinux } from '#linux/recording-linux.ts'
+import type { RuntimeError } from '#proto/errors.ts'
+import { silentLog } from '#proto/log.ts'
+import { type RecordCodec, RecordStore } from './record-store.ts'
+import { bigintText } from './schema.ts'
+
+const Thing = z.object({ id: z.string(), key: z.string(), at: bigintText })
+const State = z.object({ state: z.enum(['new', 'old']) })
+type Thing = z.infer<typeof Thing>
+type State = z.infer<typeof State>
+
+const codec: RecordCodec<string, Thing, State> = {
+  noun: 'thing',
+  parseId: (text) => (/^[a-f]{4}$/.test(text) ? text : undefined),
+  recordToJson: (record) => record,
+  parseRecord: (json) => Thing.parse(json),
+  parseStatus: (json) => State.parse(json),
+  initial: { state: 'new' },
+}
+
+async function openStore(t: TestContext, dir?: string, base = linux) {
+  const home = dir ?? (await mkdtemp(join(tmpdir(), 'records-')))
+  if (!dir) t.after(() => rm(home, { recursive: true, force: true }))
+  const store = new RecordStore({ dir: home, codec, linux: base, log: silentLog })
+  await store.load()
+  return { store, home }
+}
+
+const thing = (id: string): Thing => ({ id, key: `key of ${id}`, at: 2n ** 60n })
+
+test('what was created and updated is there after a restart', async (t) => {
+  const { store, home } = await openStore(t)
+  const created = await store.create(thing('aaaa'), { state: 'new' })
+  await created.update(() => ({ state: 'old' }), { durable: true })
+  const again = (await openStore(t, home)).store
+  assert.deepEqual(again.get('aaaa')?.record, thing('aaaa'))
+  assert.deepEqual(again.get('aaaa')?.status, { state: 'old' })
+})
+
+test('a second object with the same key is refused, and the key is free again after delete()', async (t) => {
+  const { store } = await openStore(t)
+  await store.create(thing('aaaa'), { state: 'new' })
+  const twin = { ...thing('bbbb'), key: thing('aaaa').key }
+  await assert.rejects(
+    store.create(twin, { state: 'new' }),
+    (error) => (error as RuntimeError).kind === 'already-exists',
+  )
+  await store.delete('aaaa')
+  await store.create(twin, { state: 'new' })
+})
+
+test('a create that cannot be written leaves nothing, on disk or in memory', async (t) => {
+  const { home } = await openStore(t)
+  const fake = recordLinux(linux)
+  fake.failCall('writeFileAtomic', 1, 'ENOSPC')
+  const { store } = await openStore(t, home, fake.linux)
+  await assert.rejects(store.create(thing('aaaa'), { state: 'new' }), { code: 'ENOSPC' })
+  assert.equal(store.byKey('key of aaaa'), undefined)
+  assert.deepEqual(await readdir(home), [])
+})
+
+test('an update that cannot be written changes nothing', async (t) => {
+  const { home } = await openStore(t)
+  const fake = recordLinux(linux)
+  const { store } = await openStore(t, home, fake.linux)
+  const stored = await store.create(thing('aaaa'), { state: 'new' })
+  fake.failCall('writeFileAtomic', 1, 'ENOSPC')
+  await assert.rejects(
+    stored.update(() => ({ state: 'old' })),
+    { code: 'ENOSPC' },
+  )
+  assert.deepEqual(stored.status, { state: 'new' })
+  await stored.update(() => ({ state: 'old' }))
+  assert.deepEqual(stored.status, { state: 'old' })
+})
+
+test('updates apply one after the other', async (t) => {
+  const { store } = await openStore(t)
+  const stored = await store.create(thing('aaaa'), { state: 'new' })
+  const seen: string[] = []
+  const note = (next: State) => (now: State) => {
+    seen.push(now.state)
+    return next
+  }
+  await Promise.all([
+    stored.update(note({ state: 'old' })),
+    stored.update(note({ state: 'new' })),
+    stored.update(note({ state: 'old' })),
+  ])
+  assert.deepEqual(seen, ['new', 'old', 'new'])
+})
+
+test('a damaged record is set aside whole, and the others are served', async (t) => {
+  const { store, home } = await openStore(t)
+  await store.create(thing('aaaa'), { state: 'new' })
+  await store.create(thing('bbbb'), { state: 'new' })
+  await writeFile(join(home, 'aaaa', 'config.json'), '{"id": "aaaa"')
+  const again = (await openStore(t, home)).store
+  assert.equal(again.get('aaaa'), undefined)
+  assert.ok(again.get('bbbb'))
+  const [aside] = await readdir(join(home, 'quarantine'))
+  assert.equal(await readFile(join(home, 'quarantine', aside ?? '', 'config.json'), 'utf8'), '{"id": "aaaa"')
+})
+
+test('a record whose creation or deletion was cut short is not an object', async (t) => {
+  const { store, home } = await openStore(t)
+  await store.create(thing('aaaa'), { state: 'new' })
+  await rm(join(home, 'aaaa', 'config.json'))
+  const again = (await openStore(t, home)).store
+  assert.equal(again.all().length, 0)
+  assert.deepEqual(await readdir(home), [])
+})
+
+test('find() takes an unambiguous prefix and refuses an ambiguous or empty one', async (t) => {
+  const { store } = await openStore(t)
+  await store.create(thing('aaaa'), { state: 'new' })
+  await store.create(thing('aaab'), { state: 'new' })
+  assert.equal(store.find('aaab')?.record.id, 'aaab')
+  await store.create(thing('bbbb'), { state: 'new' })
+  assert.equal(store.find('b')?.record.id, 'bbbb')
+  assert.equal(store.find('c'), undefined)
+  for (const text of ['aaa', '']) {
+    assert.throws(
+      () => store.find(text),
+      (error) => (error as RuntimeError).kind === 'invalid-argument',
+    )
+  }
+  assert.throws(
+    () => store.require('cccc'),
+    (error) => (error as RuntimeError).kind === 'not-found',
+  )
+})
