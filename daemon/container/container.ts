@@ -82,6 +82,7 @@ export const containerCodec: RecordCodec<ContainerId, ContainerRecord, Container
   parseRecord: (json) => ContainerRecord.parse(json),
   parseStatus: (json) => ContainerStatus.parse(json),
   initial: { state: 'creating' },
+  isVisible: ({ state }) => state !== 'creating',
 }
 
 /** The key under which one attempt of one container of a sandbox is unique. */
@@ -89,6 +90,3 @@ export function containerKey(sandboxId: SandboxId, config: ContainerConfig): str
   const { name = '', attempt = 0 } = config.metadata ?? {}
   return [sandboxId, name, attempt].map((part) => encodeURIComponent(part)).join('/')
 }
-
-/** Whether the CRI shows it: an unfinished creation is nobody's business yet. */
-export const isVisible = (container: Container): boolean => container.status.state !== 'creating'

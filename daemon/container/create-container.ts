@@ -20,7 +20,7 @@ import type { RuntimeHandler } from '../oci/runtime-handlers.ts'
 import { validateContainerConfig } from '../oci/spec/validate.ts'
 import type { Parts } from '../parts.ts'
 import { sameConfig } from '../same-config.ts'
-import { isVisible as isSandboxVisible, type Sandbox } from '../sandbox/sandbox.ts'
+import type { Sandbox } from '../sandbox/sandbox.ts'
 import { type BuiltSpec, buildSpec, pidNamespace } from './build-spec.ts'
 import { type Container, type ContainerRecord, containerKey } from './container.ts'
 import { watchExit } from './watch-exit.ts'
@@ -125,7 +125,6 @@ async function create(
 
 function readySandbox(needs: CreateNeeds, idOrPrefix: string): Sandbox {
   const sandbox = needs.sandboxes.require(idOrPrefix)
-  if (!isSandboxVisible(sandbox)) throw new RuntimeError('not-found', `No sandbox has the id "${idOrPrefix}"`)
   assertReady(sandbox)
   return sandbox
 }

@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { RuntimeError } from '#proto/errors.ts'
 import { type ExecResult, runtimeCli } from '../oci/runtime-cli.ts'
 import type { Parts } from '../parts.ts'
-import { type Container, isVisible } from './container.ts'
+import type { Container } from './container.ts'
 import { killTree } from './kill-tree.ts'
 
 export type ExecNeeds = Pick<Parts, 'containers' | 'handlers' | 'linux' | 'log' | 'paths'>
@@ -44,7 +44,6 @@ export async function execSync(
 
 function running(needs: ExecNeeds, idOrPrefix: string): Container {
   const container = needs.containers.require(idOrPrefix)
-  if (!isVisible(container)) throw new RuntimeError('not-found', `No container has the id "${idOrPrefix}"`)
   const { state } = container.status
   if (state === 'running') return container
   throw new RuntimeError(

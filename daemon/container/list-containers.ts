@@ -2,7 +2,7 @@
 import { type ContainerFilter, ContainerState } from '#proto/generated/api.ts'
 import { hasLabels } from '../has-labels.ts'
 import type { Parts } from '../parts.ts'
-import { type Container, type ContainerStatus, isVisible } from './container.ts'
+import type { Container, ContainerStatus } from './container.ts'
 
 const filterState: Partial<Record<ContainerState, ContainerStatus['state']>> = {
   [ContainerState.CONTAINER_CREATED]: 'created',
@@ -20,7 +20,7 @@ export function listContainers(
     (!filter?.state || filterState[filter.state.state] === status.state) &&
     hasLabels(record.config.labels, filter?.labelSelector)
   return containers
-    .all()
-    .filter((container) => isVisible(container) && matches(container))
+    .visible()
+    .filter(matches)
     .sort((a, b) => (a.record.createdAt < b.record.createdAt ? -1 : 1))
 }

@@ -1,7 +1,7 @@
 /** RemoveContainer: kill it if it runs, give back everything, forget it. Repeatable (api.proto, RemoveContainer). */
 import { rm } from 'node:fs/promises'
 import type { Parts } from '../parts.ts'
-import { type Container, isVisible } from './container.ts'
+import type { Container } from './container.ts'
 import { type RetireNeeds, retire } from './retire.ts'
 import { type StopNeeds, stop } from './stop-container.ts'
 
@@ -9,7 +9,7 @@ export type RemoveNeeds = StopNeeds & RetireNeeds & Pick<Parts, 'paths'>
 
 export async function removeContainer(needs: RemoveNeeds, idOrPrefix: string, signal?: AbortSignal): Promise<void> {
   const container = needs.containers.find(idOrPrefix)
-  if (container && isVisible(container)) await remove(needs, container, signal)
+  if (container) await remove(needs, container, signal)
 }
 
 /** Remove this container; the record goes last, so that a removal that was cut short can be repeated. */

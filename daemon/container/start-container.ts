@@ -3,7 +3,7 @@ import { constants } from 'node:os'
 import { messageOf, RuntimeError } from '#proto/errors.ts'
 import { nowNs } from '../clock.ts'
 import type { Parts } from '../parts.ts'
-import { type Container, isVisible } from './container.ts'
+import type { Container } from './container.ts'
 import { exited } from './watch-exit.ts'
 
 export type StartNeeds = Pick<Parts, 'containers' | 'sandboxes' | 'locks' | 'linux' | 'log' | 'watches'>
@@ -11,7 +11,6 @@ export type StartNeeds = Pick<Parts, 'containers' | 'sandboxes' | 'locks' | 'lin
 /** @throws RuntimeError not-found, or failed-precondition when the container is not `created` or its start fails. */
 export async function startContainer(needs: StartNeeds, idOrPrefix: string): Promise<void> {
   const container = needs.containers.require(idOrPrefix)
-  if (!isVisible(container)) throw new RuntimeError('not-found', `No container has the id "${idOrPrefix}"`)
   using _ = await needs.locks.take(container.record.id)
   const client = startable(needs, container)
   try {

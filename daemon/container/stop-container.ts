@@ -6,7 +6,7 @@ import { constants } from 'node:os'
 import { signalNumber } from '#linux/signals.ts'
 import type { Parts } from '../parts.ts'
 import { waitFor } from '../wait.ts'
-import { type Container, isVisible } from './container.ts'
+import type { Container } from './container.ts'
 
 const { SIGKILL, SIGTERM } = constants.signals
 
@@ -23,8 +23,7 @@ export async function stopContainer(
   signal?: AbortSignal,
 ): Promise<void> {
   const container = needs.containers.find(idOrPrefix)
-  if (!container || !isVisible(container)) return
-  await stop(needs, container, Number(graceSeconds) * 1000, signal)
+  if (container) await stop(needs, container, Number(graceSeconds) * 1000, signal)
 }
 
 /** Stop this container; see `stopContainer`. */

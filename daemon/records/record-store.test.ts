@@ -23,6 +23,7 @@ const codec: RecordCodec<string, Thing, State> = {
   parseRecord: (json) => Thing.parse(json),
   parseStatus: (json) => State.parse(json),
   initial: { state: 'new' },
+  isVisible: () => true,
 }
 
 async function openStore(t: TestContext, dir?: string, base = linux) {

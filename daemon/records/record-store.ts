@@ -18,6 +18,8 @@ export interface RecordCodec<Id extends string, R, S> {
   parseStatus(json: unknown): S
   /** The status of a record whose first status was never written. */
   readonly initial: S
+  /** Whether clients may see it: an unfinished creation is nobody's business yet. */
+  isVisible(status: S): boolean
 }
 
 export interface UpdateOptions {
@@ -156,20 +158,23 @@ export class RecordStore<Id extends string, R extends { readonly id: Id; readonl
     return this.#byKey.get(key)
   }
 
-  /** All objects as of now, in no particular order. */
+  /** All objects as of now, the unfinished ones too, in no particular order. */
   all(): Stored<R, S>[] {
     return [...this.#byId.values()]
   }
 
+  /** The objects that clients may see as of now, in no particular order. */
+  visible(): Stored<R, S>[] {
+    return this.all().filter(({ status }) => this.#codec.isVisible(status))
+  }
+
   /**
-   * The object that a caller means by a full id or an unambiguous prefix of one.
+   * The visible object that a caller means by a full id or an unambiguous prefix of one.
    * @throws RuntimeError invalid-argument when the text is empty or fits several.
    */
   find(idOrPrefix: string): Stored<R, S> | undefined {
     if (idOrPrefix === '') throw new RuntimeError('invalid-argument', `The ${this.#codec.noun} id is empty`)
-    const id = this.#codec.parseId(idOrPrefix)
-    if (id !== undefined) return this.#byId.get(id)
-    const matches = this.all().filter(({ record }) => record.id.startsWith(idOrPrefix))
+    const matches = this.visible().filter(({ record }) => record.id.startsWith(idOrPrefix))
     if (matches.length > 1) {
       throw new RuntimeError(
         'invalid-argument',

@@ -2,7 +2,7 @@
 import { type PodSandboxFilter, PodSandboxState } from '#proto/generated/api.ts'
 import { hasLabels } from '../has-labels.ts'
 import type { Parts } from '../parts.ts'
-import { isVisible, type Sandbox } from './sandbox.ts'
+import type { Sandbox } from './sandbox.ts'
 
 export function listSandboxes(
   { sandboxes }: Pick<Parts, 'sandboxes'>,
@@ -10,10 +10,9 @@ export function listSandboxes(
 ): Sandbox[] {
   const ready = filter?.state && filter.state.state === PodSandboxState.SANDBOX_READY
   return sandboxes
-    .all()
+    .visible()
     .filter(
       (sandbox) =>
-        isVisible(sandbox) &&
         (!filter?.id || sandbox.record.id.startsWith(filter.id)) &&
         (ready === undefined || ready === (sandbox.status.state === 'ready')) &&
         hasLabels(sandbox.record.config.labels, filter?.labelSelector),

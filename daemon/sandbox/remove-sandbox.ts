@@ -2,7 +2,6 @@
 import { rm } from 'node:fs/promises'
 import { type RemoveNeeds, remove } from '../container/remove-container.ts'
 import type { SandboxId } from '../ids.ts'
-import { isVisible } from './sandbox.ts'
 import { type StopSandboxNeeds, stopThis } from './stop-sandbox.ts'
 
 export type RemoveSandboxNeeds = StopSandboxNeeds & RemoveNeeds
@@ -13,7 +12,7 @@ export async function removeSandbox(
   signal?: AbortSignal,
 ): Promise<void> {
   const sandbox = needs.sandboxes.find(idOrPrefix)
-  if (!sandbox || !isVisible(sandbox)) return
+  if (!sandbox) return
   const { id } = sandbox.record
   await stopThis(needs, sandbox, signal)
   await removeContainers(needs, id, signal)

@@ -52,6 +52,7 @@ export const sandboxCodec: RecordCodec<SandboxId, SandboxRecord, SandboxStatus> 
   parseRecord: (json) => SandboxRecord.parse(json),
   parseStatus: (json) => SandboxStatus.parse(json),
   initial: { state: 'creating' },
+  isVisible: ({ state }) => state !== 'creating',
 }
 
 /** The key under which one attempt of one pod is unique. */
@@ -78,6 +79,3 @@ export function podNamespaces(config: PodSandboxConfig): PodNamespaces {
     sharedPid: (options?.pid ?? NamespaceMode.POD) === NamespaceMode.POD,
   }
 }
-
-/** Whether the CRI shows it: an unfinished creation is nobody's business yet. */
-export const isVisible = (sandbox: Sandbox): boolean => sandbox.status.state !== 'creating'

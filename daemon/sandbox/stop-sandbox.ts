@@ -8,13 +8,13 @@ import type { Parts } from '../parts.ts'
 import { type InitNeeds, stopInit } from './init-process.ts'
 import { releaseNamespaces } from './namespaces.ts'
 import { attachment } from './pod-attachment.ts'
-import { isVisible, podNamespaces, type Sandbox } from './sandbox.ts'
+import { podNamespaces, type Sandbox } from './sandbox.ts'
 
 export type StopSandboxNeeds = StopNeeds & InitNeeds & Pick<Parts, 'locks' | 'network' | 'sandboxes'>
 
 export async function stopSandbox(needs: StopSandboxNeeds, idOrPrefix: string, signal?: AbortSignal): Promise<void> {
   const sandbox = needs.sandboxes.find(idOrPrefix)
-  if (sandbox && isVisible(sandbox)) await stopThis(needs, sandbox, signal)
+  if (sandbox) await stopThis(needs, sandbox, signal)
 }
 
 /** Stop this sandbox; see `stopSandbox`. */
