@@ -1,0 +1,108 @@
+/** The plugins of one network run one after the other for one sandbox: ADD and CHECK forwards, DEL backwards. */
+import type { Log } from '#proto/log.ts'
+import { cniArgs, isIdle, type PodAttachment, runtimeConfigFor } from './attachment.ts'
+import type { NetworkConfig, PluginConfig } from './cni-config.ts'
+import { type CniVerb, type PluginHost, runPlugin } from './cni-plugin.ts'
+import type { CniResult } from './cni-result.ts'
+
+/** How long one plugin may take for one verb. Adding may wait for a controller elsewhere in the cluster. */
+export const PLUGIN_TIMEOUT_MS: Record<CniVerb, number> = { ADD: 120_000, DEL: 60_000, CHECK: 30_000 }
+
+export interface Chain {
+  host: PluginHost
+  config: NetworkConfig
+  pod: PodAttachment
+  timeoutMs: Record<CniVerb, number>
+  log: Log
+  signal?: AbortSignal | undefined
+}
+
+/** What an ADD that failed leaves behind: how far it came decides what has to be deleted. */
+export interface AddOutcome {
+  /** Plugins that were started, in order, the one that failed included. */
+  attempted: PluginConfig[]
+  /** The result of the last one that succeeded. */
+  result: CniResult | undefined
+  /** Set when a plugin failed. */
+  failure?: { error: unknown }
+}
+
+const call = async (
+  { host, config, pod, timeoutMs, signal, log }: Chain,
+  verb: CniVerb,
+  plugin: PluginConfig,
+  netnsPath: string,
+  prevResult: CniResult | undefined,
+): Promise<CniResult | undefined> => {
+  const started = performance.now()
+  try {
+    return await runPlugin(
+      {
+        verb,
+        plugin,
+        network: config,
+        sandboxId: pod.sandboxId,
+        netnsPath,
+        args: cniArgs(pod),
+        prevResult,
+        runtimeConfig: runtimeConfigFor(pod, plugin),
+        timeoutMs: timeoutMs[verb],
+        signal,
+      },
+      host,
+    )
+  } finally {
+    const ms = Math.round(performance.now() - started)
+    log.debug('Ran CNI plugin', { sandbox: pod.sandboxId, plugin: plugin.type, verb, ms })
+  }
+}
+
+/** Runs ADD of every plugin, each given the result of the one before. Never throws: a failure is part of the outcome. */
+export const addChain = async (chain: Chain): Promise<AddOutcome> => {
+  const attempted: PluginConfig[] = []
+  let result: CniResult | undefined
+  for (const plugin of chain.config.plugins) {
+    if (result !== undefined && isIdle(chain.pod, plugin)) continue
+    attempted.push(plugin)
+    try {
+      result = await call(chain, 'ADD', plugin, chain.pod.netnsPath, result)
+    } catch (error) {
+      return { attempted, result, failure: { error } }
+    }
+  }
+  return { attempted, result }
+}
+
+/**
+ * Runs DEL of these plugins, last one first. Stops at the first failure: going on could give an address back while rules of
+ * the plugin that failed still lead to it, and the next pod with the address would get their traffic.
+ * @throws what the plugin reports
+ */
+export const deleteChain = async (
+  chain: Chain,
+  plugins: readonly PluginConfig[],
+  netnsPath: string,
+  result: CniResult | undefined,
+): Promise<void> => {
+  const prevResult = isEarly(chain.config.cniVersion) ? undefined : result
+  for (const [index, plugin] of [...plugins.entries()].reverse()) {
+    if (index > 0 && isIdle(chain.pod, plugin)) continue
+    await call(chain, 'DEL', plugin, netnsPath, prevResult)
+  }
+}
+
+/**
+ * Runs CHECK of every plugin, if the network knows that verb (since 0.4.0) and wants it.
+ * @throws what the first plugin that finds something wrong reports
+ */
+export const checkChain = async (chain: Chain, result: CniResult): Promise<void> => {
+  const { plugins, cniVersion, disableCheck } = chain.config
+  if (disableCheck || isEarly(cniVersion)) return
+  for (const [index, plugin] of plugins.entries()) {
+    if (index > 0 && isIdle(chain.pod, plugin)) continue
+    await call(chain, 'CHECK', plugin, chain.pod.netnsPath, result)
+  }
+}
+
+/** The versions before 0.4.0, which know neither CHECK nor prevResult in DEL. */
+const isEarly = (version: string): boolean => version.startsWith('0.3.')
