@@ -2,7 +2,7 @@
  * Control groups by path ("/kubepods/pod1"), the same path in every hierarchy. Works on v1, v2 and hybrid hosts; the last argument of
  * each function is the host's layout unless a test gives its own.
  */
-import { mkdirSync, readdirSync, rmdirSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, rmdirSync } from 'node:fs'
 import { join, normalize } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { type CgroupLayout, cgroupLayout } from './cgroup-layout.ts'
@@ -113,26 +113,15 @@ export const createCgroup = (path: string, layout = cgroupLayout()): void => {
 }
 
 const removeDirectory = async (directory: string): Promise<void> => {
-  for (let attempt = 1; ; attempt++) {
+  for (let attempt = 1; existsSync(directory); attempt++) {
     try {
       for (const each of withDescendants(directory).reverse()) rmdirSync(each)
       return
     } catch (error) {
-      if (isErrno(error, 'ENOENT', 'ENODEV') && attempt < REMOVE_ATTEMPTS) {
-        if (subdirectoriesGone(directory)) return
-      } else if (!isErrno(error, 'EBUSY') || attempt === REMOVE_ATTEMPTS) throw error
+      // A process that has just ended holds its cgroup for a moment; somebody else may be removing the same.
+      if (!isErrno(error, 'EBUSY', 'ENOENT', 'ENODEV') || attempt === REMOVE_ATTEMPTS) throw error
     }
-    // A process that has just ended still holds its cgroup for a moment.
     await delay(REMOVE_FIRST_DELAY_MS * 2 ** attempt)
-  }
-}
-
-const subdirectoriesGone = (directory: string): boolean => {
-  try {
-    readdirSync(directory)
-    return false
-  } catch {
-    return true
   }
 }
 

@@ -109,7 +109,7 @@ class ListeningConsoleSocket implements ConsoleSocket {
     this.#wake = cancelled
     signal?.addEventListener('abort', aborted)
     const late = new RuntimeError('deadline-exceeded', `no terminal came on "${this.#path}" in ${timeoutMs} ms`)
-    const timer = timeoutMs === undefined ? undefined : setTimeout(interrupt, timeoutMs, late)
+    const timer = timeoutMs === undefined ? undefined : setTimeout(interrupt, Math.min(timeoutMs, 2 ** 31 - 1), late)
     const ready = async (fd: number) => {
       if (!(await readable(fd, wake.read))) throw stop ?? late
     }

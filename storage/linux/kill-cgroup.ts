@@ -3,15 +3,13 @@ import { closeSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { RuntimeError } from '#proto/errors.ts'
-import { type CgroupLayout, cgroupLayout, cgroupProcesses, containerCgroupPath, listingDirectory } from './cgroup.ts'
+import { type CgroupLayout, cgroupLayout, cgroupProcesses, listingDirectory } from './cgroup.ts'
 import { isErrno } from './errno.ts'
 import { sendPidfdSignal } from './pidfd.ts'
 import { rawSys } from './sys.ts'
 import { writeKernelFile } from './write-kernel-file.ts'
 
 export interface KillCgroupOptions {
-  /** 9 (SIGKILL) when not given. */
-  signal?: number
   timeoutMs?: number
   abort?: AbortSignal
   layout?: CgroupLayout
@@ -32,46 +30,52 @@ const tryWrite = (path: string, value: string): boolean => {
   }
 }
 
-const isWithin = (path: string, ancestor: string): boolean => path === ancestor || path.startsWith(`${ancestor}/`)
-
-/** Signals through a pidfd, and only when the process is in the cgroup after the pidfd was opened: the pid may have changed hands. */
-const signalMember = (pid: number, path: string, signal: number, layout: CgroupLayout): void => {
-  const pidfd = rawSys('pidfd_open', pid, 0)
-  if (pidfd < 0) return
+/**
+ * Signals through pidfds, and only who is still listed after its pidfd was opened: a pid that changed hands between the two readings
+ * belongs to nobody in the cgroup, or to a member that the descriptor does not mean.
+ */
+const signalMembers = (path: string, layout: CgroupLayout): void => {
+  const pidfds = new Map<number, number>()
   try {
-    const inside = containerCgroupPath(pid, layout)
-    if (inside !== undefined && isWithin(inside, path)) sendPidfdSignal(pidfd, signal)
+    for (const pid of cgroupProcesses(path, layout)) {
+      const pidfd = rawSys('pidfd_open', pid, 0)
+      if (pidfd >= 0) pidfds.set(pid, pidfd)
+    }
+    for (const pid of cgroupProcesses(path, layout)) {
+      const pidfd = pidfds.get(pid)
+      if (pidfd !== undefined) sendPidfdSignal(pidfd, SIGKILL)
+    }
   } finally {
-    closeSync(pidfd)
+    for (const pidfd of pidfds.values()) closeSync(pidfd)
   }
 }
 
 /** v1: nobody can fork while all are frozen, and a frozen process dies as soon as it is thawed. */
-const signalAll = (path: string, signal: number, layout: CgroupLayout): void => {
+const signalAll = (path: string, layout: CgroupLayout): void => {
   const freezer = layout.version === 2 ? undefined : layout.controllers.get('freezer')
   const state = freezer === undefined ? undefined : join(freezer, path, 'freezer.state')
   const frozen = state !== undefined && tryWrite(state, 'FROZEN')
   try {
-    for (const pid of cgroupProcesses(path, layout)) signalMember(pid, path, signal, layout)
+    signalMembers(path, layout)
   } finally {
     if (frozen && state !== undefined) tryWrite(state, 'THAWED')
   }
 }
 
-const killOnce = (path: string, signal: number, layout: CgroupLayout): void => {
-  if (layout.version === 2 && signal === SIGKILL) {
+const killOnce = (path: string, layout: CgroupLayout): void => {
+  if (layout.version === 2) {
     const directory = listingDirectory(path, layout)
     if (directory === undefined || tryWrite(join(directory, 'cgroup.kill'), '1')) return
   }
-  signalAll(path, signal, layout)
+  signalAll(path, layout)
 }
 
 /**
- * Signals every process of a cgroup and of those below it, again and again, until none is left. Returns at once when it does not
+ * Kills every process of a cgroup and of those below it, again and again, until none is left. Returns at once when it does not
  * exist. Throws deadline-exceeded when processes are left after `timeoutMs` (10 s), failed-precondition when this process is in it.
  */
 export const killCgroup = async (path: string, options: KillCgroupOptions = {}): Promise<void> => {
-  const { signal = SIGKILL, timeoutMs = DEFAULT_TIMEOUT_MS, abort, layout = cgroupLayout() } = options
+  const { timeoutMs = DEFAULT_TIMEOUT_MS, abort, layout = cgroupLayout() } = options
   const deadline = performance.now() + timeoutMs
   for (let pause = 1; ; pause = Math.min(pause * 2, MAX_PAUSE_MS)) {
     abort?.throwIfAborted()
@@ -85,7 +89,7 @@ export const killCgroup = async (path: string, options: KillCgroupOptions = {}):
         `cgroup "${path}" still has ${left.length} processes after ${timeoutMs} ms`,
       )
     }
-    killOnce(path, signal, layout)
+    killOnce(path, layout)
     await delay(pause, undefined, abort === undefined ? {} : { signal: abort })
   }
 }

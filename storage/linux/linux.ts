@@ -11,6 +11,7 @@ import * as mount from './mount.ts'
 import * as namespaces from './namespaces.ts'
 import * as netdev from './netdev.ts'
 import * as openat2 from './openat2.ts'
+import * as ownChildren from './own-children.ts'
 import * as pidfd from './pidfd.ts'
 import * as pipes from './pipes.ts'
 import * as proc from './proc.ts'
@@ -37,6 +38,7 @@ export const linux = {
   ...namespaces,
   ...netdev,
   ...openat2,
+  ...ownChildren,
   ...pidfd,
   ...pipes,
   ...proc,

@@ -88,6 +88,7 @@ const refusePromise = (result: unknown): void => {
 
 /** Makes new namespaces and pins them. On failure nothing stays behind and the thread is where it was. */
 export const createNamespaces = <K extends ThreadNamespace>({ kinds, pins, inside }: NamespaceRequest<K>): void => {
+  if (kinds.length === 0) throw new TypeError('createNamespaces needs at least one kind')
   const pinned: string[] = []
   using home = openHome(kinds)
   try {

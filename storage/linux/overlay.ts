@@ -1,10 +1,10 @@
 /**
  * Overlay mounts with any number of layers the kernel takes (500). Classic mount(2) has room for one page of options, so layers are
- * given one by one through a filesystem context; kernels before 6.5, which lack "lowerdir+", get file descriptor paths on one page.
+ * given one by one through a filesystem context; older kernels, which lack "lowerdir+", get file descriptor paths on one page.
  */
 import { closeSync, constants, openSync, readSync } from 'node:fs'
 import { isErrno, LinuxError } from './errno.ts'
-import { AT_FDCWD, sys, sysOn } from './sys.ts'
+import { AT_FDCWD, rawSys, sys, sysError, sysOn } from './sys.ts'
 
 export interface OverlayMount {
   /** Read-only layers, the topmost first. */
@@ -38,7 +38,7 @@ class Opened implements Disposable {
   pathOf(directory: string): string {
     const fd = openSync(directory, O_PATH | constants.O_DIRECTORY)
     this.#fds.push(fd)
-    return `/proc/thread-self/fd/${fd}`
+    return `/proc/self/fd/${fd}`
   }
 
   adopt(fd: number): number {
@@ -75,35 +75,41 @@ const contextLog = (context: number): string | undefined => {
   return messages.length === 0 ? undefined : messages.join('; ')
 }
 
-const configure = (context: number, key: string, value?: string): void => {
-  const command = value === undefined ? FSCONFIG_SET_FLAG : FSCONFIG_SET_STRING
-  sys('fsconfig', context, command, key, value ?? null, 0)
+const configure = (context: number, key: string, value?: string, subject?: string): void => {
+  const result = rawSys(
+    'fsconfig',
+    context,
+    value === undefined ? FSCONFIG_SET_FLAG : FSCONFIG_SET_STRING,
+    key,
+    value ?? null,
+    0,
+  )
+  if (result < 0) throw sysError(result, 'fsconfig', subject, contextLog(context) ?? `option "${key}"`)
 }
 
-/** Mounts through a filesystem context (kernel 6.5). Exported for its test. */
+const configureOption = (context: number, option: string): void => {
+  const equals = option.indexOf('=')
+  if (equals < 0) configure(context, option)
+  else configure(context, option.slice(0, equals), option.slice(equals + 1))
+}
+
+/** Mounts through a filesystem context. Exported for its test. */
 export const mountOverlayByContext = (request: OverlayMount): void => {
   checked(request)
   const { lower, upper, work, target, options = [] } = request
   using opened = new Opened()
-  const pathOf = (directory: string) => (isPlain(directory) ? directory : opened.pathOf(directory))
   const context = opened.adopt(sys('fsopen', 'overlay', FSOPEN_CLOEXEC))
-  try {
-    for (const directory of lower) configure(context, 'lowerdir+', pathOf(directory))
-    if (upper !== undefined) configure(context, 'upperdir', pathOf(upper))
-    if (work !== undefined) configure(context, 'workdir', pathOf(work))
-    for (const option of filesystemOptions(options)) {
-      const equals = option.indexOf('=')
-      if (equals < 0) configure(context, option)
-      else configure(context, option.slice(0, equals), option.slice(equals + 1))
-    }
-    configure(context, 'source', 'overlay')
-    sys('fsconfig', context, FSCONFIG_CMD_CREATE, null, null, 0)
-    const mounted = opened.adopt(sys('fsmount', context, FSMOUNT_CLOEXEC, mountFlags(options)))
-    sys('move_mount', mounted, '', AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH)
-  } catch (error) {
-    if (error instanceof LinuxError) throw new LinuxError(error.code, error.syscall, target, contextLog(context))
-    throw error
-  }
+  const directory = (key: string, path: string) =>
+    configure(context, key, isPlain(path) ? path : opened.pathOf(path), path)
+  for (const layer of lower) directory('lowerdir+', layer)
+  if (upper !== undefined) directory('upperdir', upper)
+  if (work !== undefined) directory('workdir', work)
+  for (const option of filesystemOptions(options)) configureOption(context, option)
+  configure(context, 'source', 'overlay')
+  const created = rawSys('fsconfig', context, FSCONFIG_CMD_CREATE, null, null, 0)
+  if (created < 0) throw sysError(created, 'fsconfig', target, contextLog(context))
+  const mounted = opened.adopt(sys('fsmount', context, FSMOUNT_CLOEXEC, mountFlags(options)))
+  sysOn(target, 'move_mount', mounted, '', AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH)
 }
 
 /** Mounts by one page of options; descriptors stand for the layers when their paths do not fit. Exported for its test. */

@@ -57,14 +57,22 @@ export const reapableChildren = (): number[] => {
   return childrenOf(process.pid).filter(isZombie)
 }
 
+const reapOne = (pid: number): ChildExit | undefined => {
+  try {
+    return waitForChild(pid)
+  } catch (error) {
+    if (isErrno(error, 'ECHILD')) return undefined
+    throw error
+  }
+}
+
 /** Reaps every child that has ended, but for those of `owned`: the pids that libuv or another waiter will wait for. */
-export const reapOrphans = (owned: ReadonlySet<number>): ChildExit[] =>
-  reapableChildren().flatMap((pid) => {
-    if (owned.has(pid)) return []
-    try {
-      return waitForChild(pid) ?? []
-    } catch (error) {
-      if (isErrno(error, 'ECHILD')) return []
-      throw error
-    }
-  })
+export const reapOrphans = (owned: ReadonlySet<number>): ChildExit[] => {
+  const reaped: ChildExit[] = []
+  for (;;) {
+    const round = reapableChildren().flatMap((pid) => (owned.has(pid) ? [] : (reapOne(pid) ?? [])))
+    // The kernel's list of children may skip one while others come and go: look until there is nothing new.
+    if (round.length === 0) return reaped
+    reaped.push(...round)
+  }
+}

@@ -15,8 +15,6 @@ export interface CommandOptions {
   signal?: AbortSignal
   /** Bytes kept of stdout and of stderr each; the rest is read and dropped. 1 MiB when not given. */
   maxOutput?: number
-  /** Holds the pid while the child is libuv's to wait for, so that `reapOrphans` leaves it alone. */
-  owned?: Set<number>
 }
 
 export type CommandExit = { how: 'exited'; code: number } | { how: 'signaled'; signal: number }
@@ -29,23 +27,31 @@ export interface CommandResult {
 
 const DEFAULT_ENV = { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' }
 const DEFAULT_MAX_OUTPUT = 1024 * 1024
-// A daemon left behind by the program may hold its output open for ever; what the program itself wrote is there by then.
-const DRAIN_MS = 500
+const DRAIN_ROUND_MS = 100
+const DRAIN_ROUNDS = 50
+const STUCK_MS = 2000
+const MAX_TIMER_MS = 2 ** 31 - 1
 
-/** Keeps the first bytes of a stream and reads on to its end. */
-const collect = (stream: Readable, maxBytes: number): (() => Buffer) => {
-  const chunks: Buffer[] = []
-  let total = 0
-  stream.on('data', (chunk: Buffer) => {
-    const kept = chunk.subarray(0, maxBytes - total)
-    total += kept.length
-    if (kept.length > 0) chunks.push(kept)
-  })
-  stream.on('error', () => {})
-  return () => Buffer.concat(chunks)
+interface Collected {
+  /** Bytes that came, kept or not. */
+  seen: number
+  bytes(): Buffer
 }
 
-/** The child leads its own session, so its pid names the group. */
+/** Keeps the first bytes of a stream and reads on to its end. */
+const collect = (stream: Readable | null | undefined, maxBytes: number): Collected => {
+  const chunks: Buffer[] = []
+  const collected: Collected = { seen: 0, bytes: () => Buffer.concat(chunks) }
+  // There are no streams when descriptors have run out; an error event follows.
+  stream?.on('data', (chunk: Buffer) => {
+    if (collected.seen < maxBytes) chunks.push(chunk.subarray(0, maxBytes - collected.seen))
+    collected.seen += chunk.length
+  })
+  stream?.on('error', () => {})
+  return collected
+}
+
+/** The child leads its own session, so its pid names the group. Not to be called once the child has been reaped. */
 const killGroup = (pid: number): void => {
   try {
     process.kill(-pid, 'SIGKILL')
@@ -57,13 +63,71 @@ const killGroup = (pid: number): void => {
 const exitOf = (code: number | null, signal: NodeJS.Signals | null): CommandExit =>
   signal === null ? { how: 'exited', code: code ?? 255 } : { how: 'signaled', signal: signalNumber(signal) ?? 0 }
 
-const start = (
-  path: string,
-  args: readonly string[],
-  { env = DEFAULT_ENV, cwd = '/' }: CommandOptions,
-): ChildProcess => {
-  if (!isAbsolute(path)) throw new RuntimeError('internal', `command "${path}" is not an absolute path`)
-  return spawn(path, args, { env, cwd, detached: true, shell: false, stdio: ['pipe', 'pipe', 'pipe'] })
+class Command {
+  readonly #path: string
+  readonly #child: ChildProcess
+  readonly #stdout: Collected
+  readonly #stderr: Collected
+  readonly #done = Promise.withResolvers<CommandExit>()
+  readonly #timers: NodeJS.Timeout[] = []
+  #stopped: RuntimeError | undefined
+  #reaped = false
+
+  constructor(path: string, args: readonly string[], { env = DEFAULT_ENV, cwd = '/', ...options }: CommandOptions) {
+    const { maxOutput = DEFAULT_MAX_OUTPUT, input } = options
+    this.#path = path
+    this.#child = spawn(path, args, { env, cwd, detached: true, shell: false, stdio: ['pipe', 'pipe', 'pipe'] })
+    this.#stdout = collect(this.#child.stdout, maxOutput)
+    this.#stderr = collect(this.#child.stderr, maxOutput)
+    this.#child.on('error', this.#done.reject)
+    this.#child.on('exit', () => {
+      this.#reaped = true
+      this.#drain(0, 0)
+    })
+    this.#child.on('close', (code, signal) => this.#done.resolve(exitOf(code, signal)))
+    // A program that ends without reading its input is no failure.
+    this.#child.stdin?.on('error', () => {})
+    this.#child.stdin?.end(input)
+  }
+
+  after(ms: number, action: () => void): void {
+    this.#timers.push(setTimeout(action, ms))
+  }
+
+  /** A daemon left behind by the program may hold its output open for ever: what the program itself wrote has been read after two quiet rounds. */
+  #drain(round: number, quiet: number): void {
+    const before = this.#stdout.seen + this.#stderr.seen
+    this.after(DRAIN_ROUND_MS, () => {
+      const more = this.#stdout.seen + this.#stderr.seen > before
+      if (round < DRAIN_ROUNDS && (more || quiet === 0)) this.#drain(round + 1, more ? 0 : quiet + 1)
+      else this.#destroyOutput()
+    })
+  }
+
+  #destroyOutput(): void {
+    this.#child.stdout?.destroy()
+    this.#child.stderr?.destroy()
+  }
+
+  stop(kind: ErrorKind, why: string, cause?: unknown): void {
+    if (this.#stopped !== undefined) return
+    const error = new RuntimeError(kind, `"${this.#path}" ${why}`, { cause })
+    this.#stopped = error
+    if (this.#child.pid !== undefined && !this.#reaped) killGroup(this.#child.pid)
+    this.#destroyOutput()
+    // Even SIGKILL waits for a process that is stuck in the kernel; the caller does not.
+    this.after(STUCK_MS, () => this.#done.reject(error))
+  }
+
+  async result(): Promise<CommandResult> {
+    try {
+      const exit = await this.#done.promise
+      if (this.#stopped !== undefined) throw this.#stopped
+      return { exit, stdout: this.#stdout.bytes(), stderr: this.#stderr.bytes() }
+    } finally {
+      for (const timer of this.#timers) clearTimeout(timer)
+    }
+  }
 }
 
 /**
@@ -75,48 +139,22 @@ export const runCommand = async (
   args: readonly string[],
   options: CommandOptions = {},
 ): Promise<CommandResult> => {
-  const { input, timeoutMs, signal, maxOutput = DEFAULT_MAX_OUTPUT, owned } = options
+  const { timeoutMs, signal } = options
+  if (!isAbsolute(path)) throw new RuntimeError('internal', `command "${path}" is not an absolute path`)
   if (signal?.aborted)
     throw new RuntimeError('cancelled', `"${path}" was cancelled before it started`, { cause: signal.reason })
-  const child = start(path, args, options)
-  const { pid, stdin, stdout, stderr } = child
-  if (pid !== undefined) owned?.add(pid)
-  let stopped: RuntimeError | undefined
-  let drained: NodeJS.Timeout | undefined
-  const stop = (kind: ErrorKind, why: string, cause?: unknown) => {
-    stopped ??= new RuntimeError(kind, `"${path}" ${why}`, { cause })
-    if (pid !== undefined && child.exitCode === null && child.signalCode === null) killGroup(pid)
-    stdout?.destroy()
-    stderr?.destroy()
+  const command = new Command(path, args, options)
+  const aborted = () => command.stop('cancelled', 'was cancelled', signal?.reason)
+  if (timeoutMs !== undefined) {
+    // A longer timer would fire at once.
+    command.after(Math.min(timeoutMs, MAX_TIMER_MS), () =>
+      command.stop('deadline-exceeded', `took more than ${timeoutMs} ms`),
+    )
   }
-  const aborted = () => stop('cancelled', 'was cancelled', signal?.reason)
-  const timer =
-    timeoutMs === undefined
-      ? undefined
-      : setTimeout(stop, timeoutMs, 'deadline-exceeded', `took more than ${timeoutMs} ms`)
   signal?.addEventListener('abort', aborted)
   try {
-    const { promise, resolve, reject } = Promise.withResolvers<CommandExit>()
-    child.on('error', reject)
-    child.on('exit', () => {
-      if (pid !== undefined) owned?.delete(pid)
-      drained = setTimeout(() => {
-        stdout?.destroy()
-        stderr?.destroy()
-      }, DRAIN_MS)
-    })
-    child.on('close', (code, sig) => resolve(exitOf(code, sig)))
-    // A program that ends without reading its input is no failure.
-    stdin?.on('error', () => {})
-    stdin?.end(input)
-    const output = stdout === null ? () => Buffer.alloc(0) : collect(stdout, maxOutput)
-    const errors = stderr === null ? () => Buffer.alloc(0) : collect(stderr, maxOutput)
-    const exit = await promise
-    if (stopped !== undefined) throw stopped
-    return { exit, stdout: output(), stderr: errors() }
+    return await command.result()
   } finally {
-    clearTimeout(timer)
-    clearTimeout(drained)
     signal?.removeEventListener('abort', aborted)
   }
 }
