@@ -6,7 +6,9 @@ import { renderConfig, renderDefaultConfig } from './config/document.ts'
 import { type CommandLine, parseFlags } from './config/flags.ts'
 import { loadConfig } from './config/load.ts'
 import { startDaemon } from './daemon.ts'
+import { linux } from '#linux/linux.ts'
 import { createLog } from './logging.ts'
+import { adoptOrphans } from './reap-orphans.ts'
 import { API_VERSION, RUNTIME_NAME, VERSION } from './version.ts'
 
 const usage = `cricket ${VERSION}: a container runtime for Kubernetes and nothing else
@@ -58,6 +60,7 @@ async function serve({ flags }: CommandLine): Promise<void> {
     process.exit(70)
   })
   const daemon = await startDaemon(config, log)
+  adoptOrphans(linux)
   giveBackStartMemory()
   await terminated()
   await daemon.close()

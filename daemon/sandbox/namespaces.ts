@@ -3,6 +3,7 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import type { Linux } from '#linux/linux.ts'
 import { RuntimeError } from '#proto/errors.ts'
 import type { PodSandboxConfig } from '#proto/generated/api.ts'
+import { type PodSysctl, podSysctls } from '../oci/spec/sysctls.ts'
 import type { PinnedNamespace, SandboxPaths } from '../paths.ts'
 import { podHostname } from './etc-files.ts'
 import { podNamespaces } from './sandbox.ts'
@@ -16,6 +17,7 @@ const shmBytes = 64 * 1024 * 1024
  */
 export function makeNamespaces(linux: Linux, paths: SandboxPaths, config: PodSandboxConfig): void {
   const { hostNetwork, hostIpc } = podNamespaces(config)
+  const sysctls = podSysctls(config.linux?.sysctls ?? {}, { hostNetwork, hostIpc })
   const kinds: ('net' | 'uts' | 'ipc')[] = []
   if (!hostNetwork) kinds.push('net', 'uts')
   if (!hostIpc) kinds.push('ipc')
@@ -26,7 +28,7 @@ export function makeNamespaces(linux: Linux, paths: SandboxPaths, config: PodSan
       inside: () => {
         if (!hostNetwork) linux.setHostname(podHostname(config))
         if (!hostNetwork) linux.setLinkUp('lo')
-        for (const [name, value] of Object.entries(config.linux?.sysctls ?? {})) setSysctl(name, value)
+        for (const sysctl of sysctls) setSysctl(sysctl)
       },
     })
   }
@@ -36,12 +38,9 @@ export function makeNamespaces(linux: Linux, paths: SandboxPaths, config: PodSan
   }
 }
 
-/** Both spellings are legal: net.ipv4.ip_forward, and net/ipv4/conf/eth0.100/forwarding where a name holds a dot. */
-function setSysctl(name: string, value: string): void {
-  const firstSeparator = /[./]/.exec(name)?.[0]
-  const path = firstSeparator === '/' ? name : name.replace(/[./]/g, (c) => (c === '.' ? '/' : '.'))
+function setSysctl({ name, path, value }: PodSysctl): void {
   try {
-    writeFileSync(`/proc/sys/${path}`, value)
+    writeFileSync(path, value)
   } catch (cause) {
     throw new RuntimeError('invalid-argument', `Cannot set sysctl "${name}" to "${value}"`, { cause })
   }

@@ -1,7 +1,7 @@
 /** What RunPodSandbox refuses before anything is made. */
 import { RuntimeError } from '#proto/errors.ts'
 import { NamespaceMode, type PodSandboxConfig } from '#proto/generated/api.ts'
-import { checkSysctls } from '../oci/spec/sysctls.ts'
+import { podSysctls } from '../oci/spec/sysctls.ts'
 import { podNamespaces } from './sandbox.ts'
 
 /** The longest host name of Linux (HOST_NAME_MAX). */
@@ -19,7 +19,7 @@ export function validateSandboxConfig(config: PodSandboxConfig | undefined): Pod
   if (config.logDirectory !== '' && !config.logDirectory.startsWith('/')) {
     throw refused('config.log_directory', config.logDirectory, 'must be an absolute path')
   }
-  checkSysctls(config.linux?.sysctls ?? {}, podNamespaces(config))
+  podSysctls(config.linux?.sysctls ?? {}, podNamespaces(config))
   return config
 }
 
