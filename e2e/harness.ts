@@ -7,10 +7,11 @@
 import assert from 'node:assert/strict'
 import { mkdir } from 'node:fs/promises'
 import { after, afterEach, before } from 'node:test'
+import { ImageSpec } from '#proto/generated/api.ts'
 import { makePauseImage, startContainerd } from './containerd.ts'
 import type { CriClient } from './cri-client.ts'
 import { type CricketConfig, startCricket } from './cricket.ts'
-import { describeLeftovers, findLeftovers } from './leftovers.ts'
+import { describeLeftovers, findLeftovers, type Leftover } from './leftovers.ts'
 import { busyboxImage, type OciImage, pushImage } from './oci-image.ts'
 import { removeAllPods } from './pods.ts'
 import { type Registry, startRegistry } from './registry.ts'
@@ -49,9 +50,10 @@ export function useWorld({ config = {}, pulled = true }: WorldOptions = {}): Wor
     if (pulled) await parts.runtime.cri.images.pullImage({ image: imageSpec(parts.image) })
   })
   afterEach(async (test) => {
-    if ('passed' in test && !test.passed && 'diagnostic' in test) {
-      test.diagnostic(`log of the runtime:\n${await there().runtime.logTail()}`)
-    }
+    if (!('passed' in test) || test.passed) return
+    test.diagnostic(`the runtime's log ends:\n${await there().runtime.logTail()}`)
+    // What a failed test leaves must not fail the next one.
+    if (there().runtime.isRunning) await removeAllPods(there().runtime.cri).catch(() => {})
   })
   after(() => parts && endWorld(parts))
   return {
@@ -116,16 +118,20 @@ async function endWorld({ site, registry, runtime }: Parts): Promise<void> {
   await registry.stop()
   const leftovers = await removeSite(site)
   if (failure) throw failure
-  assert.equal(describeLeftovers(leftovers), '', 'nothing is left')
+  failOn(leftovers)
 }
 
 async function assertNothingLeft({ site, registryPid, runtime }: Parts): Promise<void> {
   const leftovers = await findLeftovers(site, { except: [registryPid, runtime.pid] })
-  assert.equal(describeLeftovers(leftovers), '', 'nothing is left')
+  failOn(leftovers)
+}
+
+function failOn(leftovers: Leftover[]): void {
+  if (leftovers.length > 0) assert.fail(`left behind:\n${describeLeftovers(leftovers)}`)
 }
 
 /** An ImageSpec as the kubelet fills it. */
-export const imageSpec = (image: string) => ({ image, annotations: {}, userSpecifiedImage: image, runtimeHandler: '' })
+export const imageSpec = (image: string): ImageSpec => ImageSpec.create({ image, userSpecifiedImage: image })
 
 /** A directory of the site that exists. */
 export async function siteDirectory(site: Site, name: string): Promise<string> {

@@ -67,7 +67,18 @@ async function mountsOf(site: Site): Promise<string[]> {
     .reverse()
 }
 
-async function processesOf(site: Site, except: number[]): Promise<{ pid: number; name: string }[]> {
+/** The process of the site with this command line; throws when there is not exactly one. */
+export async function processOf(site: Site, commandLine: string): Promise<number> {
+  const all = await processesOf(site, [])
+  const [found, ...more] = all.filter(({ name }) => name === commandLine)
+  if (!found || more.length > 0) {
+    throw new Error(`want one process '${commandLine}', there are:\n${all.map(({ name }) => name).join('\n')}`)
+  }
+  return found.pid
+}
+
+/** Processes that belong to the site, besides this one and those in `except`. */
+export async function processesOf(site: Site, except: number[]): Promise<{ pid: number; name: string }[]> {
   const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number)
   const known = new Set([process.pid, ...except])
   const found = await Promise.all(pids.filter((pid) => !known.has(pid)).map((pid) => siteProcess(site, pid)))
