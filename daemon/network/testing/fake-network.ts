@@ -38,6 +38,8 @@ export interface FakeNetwork {
   sequence(): string[]
   /** Pids of children that hanging plugins started. */
   children(): number[]
+  /** Called when the test ends, the last one first, before the directory goes. */
+  defer(undo: () => void): void
 }
 
 const linesOf = (file: string): string[] =>
@@ -46,7 +48,11 @@ const linesOf = (file: string): string[] =>
 /** Makes the directory, which goes when the test ends. */
 export const fakeNetwork = (t: TestContext): FakeNetwork => {
   const dir = mkdtempSync(join(tmpdir(), 'cricket-cni-'))
-  t.after(() => rmSync(dir, { recursive: true, force: true }))
+  // Hooks of a test run in the order in which they were added; undoing wants the opposite.
+  const undos: (() => void)[] = [() => rmSync(dir, { recursive: true, force: true })]
+  t.after(() => {
+    for (const undo of undos.splice(0).reverse()) undo()
+  })
   const configDir = join(dir, 'net.d')
   const binDir = join(dir, 'bin')
   mkdirSync(configDir)
@@ -73,6 +79,7 @@ export const fakeNetwork = (t: TestContext): FakeNetwork => {
       linesOf(calls)
         .map((line) => JSON.parse(line))
         .map(({ verb, name }) => `${verb} ${name}`),
+    defer: (undo) => void undos.push(undo),
     children: () => linesOf(children).map(Number),
   }
 }
