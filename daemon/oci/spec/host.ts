@@ -1,8 +1,8 @@
 /** What the spec parts need to know of the host. Data only, so that a spec can be made, and tested, for any host. */
 
 export interface SpecHost {
-  /** As Node says it: "x64", "arm64". */
-  readonly arch: string
+  /** As images name it. */
+  readonly arch: 'amd64' | 'arm64'
   readonly cgroupVersion: 1 | 2
   readonly apparmorEnabled: boolean
   /** The name of our own AppArmor profile when it is loaded. */
@@ -17,14 +17,16 @@ export interface SpecHost {
   readonly hugetlb: boolean
   /** Whether the kernel counts swap per cgroup. */
   readonly swapAccounting: boolean
+  /** Whether the kernel can make a mount and all below it read-only (5.12). */
+  readonly recursiveReadOnlyMounts: boolean
   /** "CAP_CHOWN", …: those that the daemon can hand on. */
   readonly capabilities: readonly string[]
   /** The /sys/devices/system/cpu/cpu<n>/thermal_throttle directories, which leak the timing of other pods. */
   readonly thermalThrottlePaths: readonly string[]
 }
 
-/** What the runtime (and the kernel under it) can do beyond the basic specification. */
-export interface SpecRuntime {
+/** What the OCI runtime can do beyond the basic specification. */
+export interface SpecFeatures {
   readonly recursiveReadOnlyMounts: boolean
   readonly idmappedMounts: boolean
 }

@@ -1,0 +1,30 @@
+/** The runtime's arguments for running one more command in a container. */
+import type { CommandExit } from '#linux/run-command.ts'
+import { invalid } from './spec/refuse.ts'
+
+/**
+ * The command runs as the container's own process would: same user, groups, environment, directory, capabilities and
+ * confinement, which the runtime takes from the container's config.json.
+ */
+export interface ExecCommand {
+  readonly id: string
+  readonly command: readonly string[]
+  /** Absolute; the runtime writes the command's pid there once it runs. Must not exist. */
+  readonly pidFile: string
+}
+
+export interface ExecResult {
+  readonly exit: CommandExit
+  readonly stdout: Buffer
+  readonly stderr: Buffer
+}
+
+/** @throws RuntimeError invalid-argument for a command that no process could be given */
+export const execArguments = (root: string, { id, command, pidFile }: ExecCommand): string[] => {
+  if (command.length === 0) throw invalid('cmd is empty')
+  for (const [index, word] of command.entries()) {
+    if (word.includes('\0')) throw invalid(`cmd[${index}] holds a NUL character`)
+  }
+  // The runtime reads no options after the id, so that words such as "--help" belong to the command.
+  return ['--root', root, 'exec', '--pid-file', pidFile, id, ...command]
+}

@@ -1,0 +1,52 @@
+/** What an OCI runtime says of itself: `<runtime> features` prints JSON (runc 1.1, crun 1.9; OCI runtime-spec features.md). */
+import * as z from 'zod'
+import type { SpecFeatures } from './spec/host.ts'
+
+export interface RuntimeFeatures extends SpecFeatures {
+  readonly seccomp: boolean
+  readonly apparmor: boolean
+  readonly selinux: boolean
+  readonly cgroupV2: boolean
+  readonly userNamespaces: boolean
+}
+
+const enabled = z.object({ enabled: z.boolean().nullish() }).nullish()
+
+const document = z.object({
+  mountOptions: z.array(z.string()).nullish(),
+  linux: z
+    .object({
+      namespaces: z.array(z.string()).nullish(),
+      cgroup: z.object({ v2: z.boolean().nullish() }).nullish(),
+      seccomp: enabled,
+      apparmor: enabled,
+      selinux: enabled,
+      mountExtensions: z.object({ idmap: enabled }).nullish(),
+    })
+    .nullish(),
+})
+
+/** @throws when the text is not the document of the specification */
+export const parseFeatures = (text: string): RuntimeFeatures => {
+  const { mountOptions, linux } = document.parse(JSON.parse(text))
+  return {
+    recursiveReadOnlyMounts: mountOptions?.includes('rro') ?? false,
+    idmappedMounts: linux?.mountExtensions?.idmap?.enabled ?? false,
+    seccomp: linux?.seccomp?.enabled ?? false,
+    apparmor: linux?.apparmor?.enabled ?? false,
+    selinux: linux?.selinux?.enabled ?? false,
+    cgroupV2: linux?.cgroup?.v2 ?? false,
+    userNamespaces: linux?.namespaces?.includes('user') ?? false,
+  }
+}
+
+/** For runtimes that have no such command: only what every runtime can do. Nothing beyond it is then promised to the kubelet. */
+export const UNKNOWN_FEATURES: RuntimeFeatures = {
+  recursiveReadOnlyMounts: false,
+  idmappedMounts: false,
+  seccomp: true,
+  apparmor: true,
+  selinux: true,
+  cgroupV2: true,
+  userNamespaces: true,
+}

@@ -1,0 +1,61 @@
+/** The OCI runtimes of the configuration, by the handler name that a RuntimeClass uses. */
+
+import { messageOf } from '#proto/errors.ts'
+import type { Log } from '#proto/log.ts'
+import type { RuntimeHandlerConfig } from '../config/schema.ts'
+import { runtimeCli } from './runtime-cli.ts'
+import { type RuntimeFeatures, UNKNOWN_FEATURES } from './runtime-features.ts'
+import { invalid, quoted } from './spec/refuse.ts'
+
+export interface RuntimeHandler {
+  readonly name: string
+  /** The program. */
+  readonly path: string
+  /** Where it keeps its own state. */
+  readonly root: string
+  readonly features: RuntimeFeatures
+}
+
+export interface RuntimeHandlers {
+  /**
+   * @param name empty: the default handler
+   * @throws RuntimeError invalid-argument naming the handlers there are
+   */
+  resolve(name: string): RuntimeHandler
+  list(): readonly RuntimeHandler[]
+}
+
+export interface HandlersConfig {
+  readonly default: string
+  readonly handlers: Readonly<Record<string, RuntimeHandlerConfig>>
+}
+
+/** Ask each runtime once what it can do. One that does not answer is kept: it may be installed later. */
+export const openRuntimeHandlers = async (config: HandlersConfig, log: Log): Promise<RuntimeHandlers> => {
+  const entries = Object.entries(config.handlers)
+  const handlers = await Promise.all(entries.map(([name, { path, root }]) => probe({ name, path, root }, log)))
+  return runtimeHandlers(config.default, handlers)
+}
+
+/** A Map, so that a name such as "__proto__" finds nothing. */
+export const runtimeHandlers = (defaultName: string, handlers: readonly RuntimeHandler[]): RuntimeHandlers => {
+  const byName = new Map(handlers.map((handler) => [handler.name, handler]))
+  return {
+    resolve: (name) => {
+      const handler = byName.get(name || defaultName)
+      if (handler) return handler
+      const known = handlers.map((each) => `"${each.name}"`).join(', ')
+      throw invalid(`runtime_handler ${quoted(name || defaultName)} is not configured; there are ${known || 'none'}`)
+    },
+    list: () => handlers,
+  }
+}
+
+const probe = async (program: Omit<RuntimeHandler, 'features'>, log: Log): Promise<RuntimeHandler> => {
+  try {
+    return { ...program, features: (await runtimeCli(program).features()) ?? UNKNOWN_FEATURES }
+  } catch (error) {
+    log.warn('Cannot ask an OCI runtime for its features', { handler: program.name, why: messageOf(error) })
+    return { ...program, features: UNKNOWN_FEATURES }
+  }
+}

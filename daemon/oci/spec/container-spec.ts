@@ -1,0 +1,213 @@
+/**
+ * The OCI spec of a container, from what was asked for and what the host is. Pure: equal inputs give equal specs. Whatever
+ * was asked for is in the spec, or the call throws, or (where the CRI lets a runtime do less) a warning says so.
+ */
+import type { ContainerConfig, PodSandboxConfig } from '#proto/generated/api.ts'
+import { containerAnnotations } from './annotations.ts'
+import { apparmor } from './apparmor.ts'
+import { capabilities } from './capabilities.ts'
+import type { EtcFiles } from './default-mounts.ts'
+import { deviceSet } from './devices.ts'
+import type { HostDevice, MountSource, ResolvedDevice, SpecFeatures, SpecHost } from './host.ts'
+import { protectedPaths } from './masked-paths.ts'
+import { type MountSet, mounts } from './mounts.ts'
+import { type NamespaceModes, type NamespaceRefs, namespaceModes, namespaces } from './namespaces.ts'
+import { commandLine, environment, type ImageDefaults, workingDirectory } from './process.ts'
+import { oomScoreAdj, resourceLimits } from './resources.ts'
+import { seccomp } from './seccomp.ts'
+import { selinuxLabels } from './selinux.ts'
+import { stopSignal } from './stop-signal.ts'
+import type { OciLinux, OciProcess, OciSpec } from './types.ts'
+import { type ContainerUser, containerUser } from './user.ts'
+import { checkMapped, type UserMappings, userMappings } from './user-namespace.ts'
+import { validateContainerConfig } from './validate.ts'
+
+export interface ContainerSpecInput {
+  readonly id: string
+  readonly sandboxId: string
+  readonly container: ContainerConfig
+  readonly sandbox: PodSandboxConfig
+  readonly image: ImageDefaults
+  /** What the user called the image. */
+  readonly imageName: string
+  readonly host: SpecHost
+  readonly features: SpecFeatures
+  /** Where the rootfs is mounted, and the texts of its account files where they exist. */
+  readonly rootfs: { readonly path: string; readonly passwd?: string | undefined; readonly group?: string | undefined }
+  readonly namespaces: NamespaceRefs
+  /** What the pod calls itself. */
+  readonly hostname: string
+  readonly etcFiles: EtcFiles
+  readonly cgroupsPath: string
+  /** The requested devices and mount sources, looked up on the host; see `../resolve-devices.ts`, `../resolve-mounts.ts`. */
+  readonly devices?: readonly ResolvedDevice[]
+  readonly mountSources?: ReadonlyMap<number, MountSource>
+  /** Every device of the host; needed for privileged containers. */
+  readonly hostDevices?: readonly HostDevice[]
+  /** The text of the file that `localhostSeccompPath` names. */
+  readonly localhostSeccomp?: string
+  readonly pidsLimit?: number
+  /** The SELinux level that the containers of the pod share. */
+  readonly selinuxLevel?: string
+}
+
+export interface BuiltContainer {
+  readonly spec: OciSpec
+  /** For the log: what the host could not do exactly as asked. */
+  readonly warnings: readonly string[]
+  readonly user: { readonly uid: number; readonly gid: number; readonly supplementalGroups: readonly number[] }
+  /** A name such as "SIGTERM". */
+  readonly stopSignal: string
+}
+
+export const OCI_VERSION = '1.0.2'
+
+/** @throws RuntimeError invalid-argument, failed-precondition, unimplemented, rro-unsupported, image-volume-mount-failed */
+export const containerSpec = (input: ContainerSpecInput): BuiltContainer => {
+  validateContainerConfig(input.container)
+  const context = contextOf(input)
+  const user = mappedUser(input, context)
+  const mountSet = containerMounts(input, context)
+  const process = containerProcess(input, context, user)
+  const linux = containerLinux(input, context, process.value, mountSet)
+  const stop = stopSignal(input.container.stopSignal, input.image.stopSignal)
+  return {
+    spec: {
+      ociVersion: OCI_VERSION,
+      root: { path: input.rootfs.path, readonly: context.readonlyRootfs },
+      // Joined UTS namespaces have their name already.
+      ...(input.namespaces.uts === 'new' && { hostname: input.hostname }),
+      process: process.value,
+      mounts: mountSet.mounts,
+      annotations: containerAnnotations(input),
+      linux: linux.value,
+    },
+    warnings: [...mountSet.warnings, ...process.warnings, ...linux.warnings, ...stop.warnings],
+    user: { uid: user.uid, gid: user.gid, supplementalGroups: user.supplementalGroups },
+    stopSignal: stop.name,
+  }
+}
+
+/** What several parts ask for. */
+interface Context {
+  readonly security: NonNullable<ContainerConfig['linux']>['securityContext']
+  readonly privileged: boolean
+  readonly readonlyRootfs: boolean
+  readonly modes: NamespaceModes
+  readonly mappings: UserMappings | undefined
+}
+
+interface Part<T> {
+  readonly value: T
+  readonly warnings: readonly string[]
+}
+
+const contextOf = ({ container, sandbox }: ContainerSpecInput): Context => {
+  const security = container.linux?.securityContext
+  return {
+    security,
+    privileged: security?.privileged ?? false,
+    readonlyRootfs: security?.readonlyRootfs ?? false,
+    modes: namespaceModes(container, sandbox),
+    mappings: userMappings(sandbox.linux?.securityContext?.namespaceOptions?.usernsOptions),
+  }
+}
+
+const mappedUser = (input: ContainerSpecInput, { security, mappings }: Context): ContainerUser => {
+  const { passwd, group } = input.rootfs
+  const user = containerUser({ security, imageUser: input.image.user, passwd, group })
+  if (mappings) {
+    checkMapped('User', user.uid, mappings.uids)
+    for (const gid of user.supplementalGroups) checkMapped('Group', gid, mappings.gids)
+  }
+  return user
+}
+
+const containerMounts = (input: ContainerSpecInput, context: Context): MountSet =>
+  mounts({
+    requested: input.container.mounts,
+    sources: input.mountSources ?? new Map(),
+    features: input.features,
+    recursiveReadOnlyMounts: input.host.recursiveReadOnlyMounts,
+    selinuxEnabled: input.host.selinuxEnabled,
+    privileged: context.privileged,
+    readonlyRootfs: context.readonlyRootfs,
+    bindSys: context.mappings !== undefined && context.modes.net === 'host',
+    etcFiles: input.etcFiles,
+  })
+
+const containerProcess = (input: ContainerSpecInput, context: Context, user: ContainerUser): Part<OciProcess> => {
+  const { container, image, host } = input
+  const { security, privileged } = context
+  const oom = oomScoreAdj(container.linux?.resources?.oomScoreAdj ?? 0n, host)
+  const armor = apparmor(security, host)
+  const { process: selinuxLabel } = selinuxLabels(security, host, input.selinuxLevel)
+  const granted = capabilities({ privileged, requested: security?.capabilities, host: host.capabilities })
+  const noNewPrivileges = security?.noNewPrivs ?? false
+  const isPointless = noNewPrivileges && (privileged || granted.effective.includes('CAP_SYS_ADMIN'))
+  return {
+    value: {
+      terminal: container.tty,
+      user: { uid: user.uid, gid: user.gid, additionalGids: user.supplementalGroups },
+      args: commandLine(container, image),
+      env: environment({ config: container, image, hostname: input.hostname, home: user.home }),
+      cwd: workingDirectory(container, image),
+      capabilities: granted,
+      noNewPrivileges,
+      oomScoreAdj: oom.value,
+      ...(armor.profile !== undefined && { apparmorProfile: armor.profile }),
+      ...(selinuxLabel !== undefined && { selinuxLabel }),
+    },
+    warnings: [
+      ...oom.warnings,
+      ...armor.warnings,
+      ...(isPointless ? ['no_new_privs does not confine a container that has CAP_SYS_ADMIN'] : []),
+    ],
+  }
+}
+
+const containerLinux = (
+  input: ContainerSpecInput,
+  context: Context,
+  process: OciProcess,
+  { rootfsPropagation }: MountSet,
+): Part<OciLinux> => {
+  const { container, host } = input
+  const { security, privileged, modes, mappings } = context
+  const limits = resourceLimits(container.linux?.resources, host, input.pidsLimit)
+  const labels = selinuxLabels(security, host, input.selinuxLevel)
+  const { devices, rules } = deviceSet({
+    privileged,
+    requested: container.devices,
+    resolved: input.devices ?? [],
+    hostDevices: input.hostDevices,
+  })
+  const paths = protectedPaths(security, host, mappings !== undefined)
+  const filter = seccomp({
+    security,
+    host,
+    capabilities: process.capabilities.bounding,
+    localhostProfile: input.localhostSeccomp,
+  })
+  return {
+    value: {
+      namespaces: namespaces({
+        refs: input.namespaces,
+        modes,
+        hasUserNamespace: mappings !== undefined,
+        privileged,
+        cgroupVersion: host.cgroupVersion,
+      }),
+      ...(mappings && { uidMappings: mappings.uids, gidMappings: mappings.gids }),
+      devices,
+      cgroupsPath: input.cgroupsPath,
+      resources: { devices: rules, ...limits.resources },
+      ...(rootfsPropagation && { rootfsPropagation }),
+      ...(filter && { seccomp: filter }),
+      maskedPaths: paths.masked,
+      readonlyPaths: paths.readonly,
+      ...(labels.mount !== undefined && { mountLabel: labels.mount }),
+    },
+    warnings: [...limits.warnings, ...labels.warnings],
+  }
+}
