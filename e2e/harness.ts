@@ -1,7 +1,6 @@
 /**
  * What a test file says first: `const world = useWorld()` gives its suite a site, a registry with the busybox image
- * and a running daemon, and after the suite proves that nothing is left. `CRICKET_E2E_PEER=containerd` runs the same
- * suite against containerd, to check what we expect of a runtime.
+ * and a running daemon, and after the suite proves that nothing is left.
  */
 
 import assert from 'node:assert/strict'
@@ -13,6 +12,7 @@ import type { CriClient } from './cri-client.ts'
 import { type CricketConfig, startCricket } from './cricket.ts'
 import { describeLeftovers, findLeftovers, type Leftover } from './leftovers.ts'
 import { busyboxImage, type OciImage, pushImage } from './oci-image.ts'
+import { isPeer } from './peer.ts'
 import { removeAllPods } from './pods.ts'
 import { type Registry, startRegistry } from './registry.ts'
 import type { Runtime } from './runtime.ts'
@@ -34,12 +34,12 @@ export interface WorldOptions {
   config?: CricketConfig
   /** Whether the busybox image is pulled before the first test. */
   pulled?: boolean
+  /** Each test goes on where the last one ended: pods of a failed test stay. */
+  oneStory?: boolean
 }
 
-export const isPeer = process.env.CRICKET_E2E_PEER === 'containerd'
-
 /** Registers the hooks of the surrounding suite; the world is there when its first test begins. */
-export function useWorld({ config = {}, pulled = true }: WorldOptions = {}): World {
+export function useWorld({ config = {}, pulled = true, oneStory = false }: WorldOptions = {}): World {
   let parts: Parts | undefined
   const there = (): Parts => {
     if (!parts) throw new Error('the world is there only while tests run')
@@ -53,7 +53,7 @@ export function useWorld({ config = {}, pulled = true }: WorldOptions = {}): Wor
     if (!('passed' in test) || test.passed) return
     test.diagnostic(`the runtime's log ends:\n${await there().runtime.logTail()}`)
     // What a failed test leaves must not fail the next one.
-    if (there().runtime.isRunning) await removeAllPods(there().runtime.cri).catch(() => {})
+    if (!oneStory && there().runtime.isRunning) await removeAllPods(there().runtime.cri).catch(() => {})
   })
   after(() => parts && endWorld(parts))
   return {

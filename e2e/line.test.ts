@@ -15,9 +15,10 @@ import {
   RuntimeServiceService,
 } from '#proto/generated/api.ts'
 import { failsWith } from './cri-client.ts'
-import { imageSpec, isPeer, useWorld } from './harness.ts'
+import { imageSpec, useWorld } from './harness.ts'
 import { processOf } from './leftovers.ts'
 import { pushImage } from './oci-image.ts'
+import { isPeer } from './peer.ts'
 import {
   containerConfig,
   containerStatus,

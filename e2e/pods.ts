@@ -13,6 +13,7 @@ import {
   PodSandboxConfig,
 } from '#proto/generated/api.ts'
 import type { CriClient } from './cri-client.ts'
+import { isPeer } from './peer.ts'
 import type { Site } from './site.ts'
 
 /** A pod's configuration; its log directory is made, as the kubelet does. `overrides` replaces top-level fields. */
@@ -154,6 +155,13 @@ export interface LogRecord {
   content: string
 }
 
+/** Go's time format drops trailing zeros, so containerd's lines have up to nine digits. */
+const FRACTION = isPeer ? '\\d{1,9}' : '\\d{9}'
+const LOG_LINE = new RegExp(
+  `^(\\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\d\\.${FRACTION}Z) (stdout|stderr) ([PF]) (.*)$`,
+  's',
+)
+
 /** Parses a log file; throws when a line is not in CRI format: UTC, nine digits, stream, `P` or `F`, content. */
 export async function readLog(path: string): Promise<LogRecord[]> {
   const text = await readFile(path, 'utf8')
@@ -162,7 +170,7 @@ export async function readLog(path: string): Promise<LogRecord[]> {
     .split('\n')
     .slice(0, -1)
     .map((line) => {
-      const match = /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z) (stdout|stderr) ([PF]) (.*)$/s.exec(line)
+      const match = LOG_LINE.exec(line)
       if (!match) throw new Error(`log '${path}' has a line that is not in CRI format: '${line}'`)
       const [, time = '', stream = '', tag = '', content = ''] = match
       return { time, stream, tag, content }

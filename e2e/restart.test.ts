@@ -60,7 +60,7 @@ async function countedIn(pod: RunningPod): Promise<number> {
 }
 
 describe('a daemon killed while twenty pods run', () => {
-  const world = useWorld()
+  const world = useWorld({ oneStory: true })
   const lasting: RunningPod[] = []
   const ending: RunningPod[] = []
   let before: Awaited<ReturnType<typeof readAll>>
