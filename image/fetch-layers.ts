@@ -1,0 +1,107 @@
+/**
+ * The layers of one image: at most three downloads at a time, each layer unpacked as soon as its blob is complete while
+ * others still download. One lock per diff id makes pulls that share a layer share its work.
+ */
+
+import { isKind, RuntimeError } from '#proto/errors.ts'
+import { COMPRESSION_MAGIC_LENGTH, detectCompression } from '#storage/compression.ts'
+import type { DiffId } from '#storage/digest.ts'
+import { asDiskError } from '#storage/disk-errors.ts'
+import type { KeyedLock } from '#storage/keyed-lock.ts'
+import type { LayerStore } from '#storage/layer-store.ts'
+import { type DownloadInput, downloadBlob } from './download-blob.ts'
+import type { Descriptor } from './manifest.ts'
+import { layerCompression } from './media-types.ts'
+import type { Operation } from './operations.ts'
+import { Slots } from './slots.ts'
+
+export interface FetchLayersInput extends DownloadInput {
+  readonly layers: LayerStore
+  /** Shared by all pulls of a store. */
+  readonly locks: KeyedLock
+  readonly operation: Operation
+}
+
+export interface LayerToFetch {
+  readonly diffId: DiffId
+  readonly descriptor: Descriptor
+}
+
+const PARALLEL_DOWNLOADS = 3
+
+/** Resolves when every layer is in the layer store. The first failure stops the others and is thrown. */
+export const fetchLayers = async (
+  input: FetchLayersInput,
+  layers: readonly LayerToFetch[],
+  signal: AbortSignal,
+): Promise<void> => {
+  const stop = new AbortController()
+  const both = AbortSignal.any([signal, stop.signal])
+  const slots = new Slots(PARALLEL_DOWNLOADS)
+  let failure: { error: unknown } | undefined
+  const fetches = layers.map(async (layer) => {
+    try {
+      await fetchLayer(input, layer, slots, both)
+      input.operation.layerDone()
+    } catch (error) {
+      failure ??= { error }
+      stop.abort(error)
+    }
+  })
+  await Promise.all(fetches)
+  signal.throwIfAborted()
+  if (failure) throw failure.error
+}
+
+const fetchLayer = async (
+  input: FetchLayersInput,
+  { diffId, descriptor }: LayerToFetch,
+  slots: Slots,
+  signal: AbortSignal,
+): Promise<void> => {
+  const { blobs, layers, locks } = input
+  using _layer = await locks.take(`layer ${diffId}`, signal)
+  if (layers.has(diffId)) return
+  // Always after the layer's lock, so that two pulls cannot wait for each other.
+  using _blob = await locks.take(`blob ${descriptor.digest}`, signal)
+  if (!blobs.has(descriptor.digest)) await slots.run(() => downloadBlob(input, descriptor, signal))
+  try {
+    await checkCompression(input, descriptor)
+    await layers.unpack({ diffId, blob: descriptor.digest, signal })
+  } catch (error) {
+    // A blob that is no such layer will never be one; kept, it would make every later pull fail without asking anew.
+    if (isKind(error, 'failed-precondition')) await blobs.remove(descriptor.digest)
+    throw asDiskError(error, `Cannot unpack layer "${descriptor.digest}"`)
+  }
+  // The layer is what counts; its compressed form would only take the same space again.
+  await blobs.remove(descriptor.digest)
+}
+
+/** The media type says how a layer is packed, its first bytes too; a layer about which they differ is not taken. */
+const checkCompression = async (
+  { blobs }: FetchLayersInput,
+  { digest, mediaType, size }: Descriptor,
+): Promise<void> => {
+  const declared = layerCompression(mediaType)
+  const actual = detectCompression(await firstBytes(blobs.open(digest), Math.min(size, COMPRESSION_MAGIC_LENGTH)))
+  if (declared === actual) return
+  throw new RuntimeError(
+    'failed-precondition',
+    `Layer "${digest}" is declared as ${JSON.stringify(mediaType)} but its compression is "${actual}"`,
+  )
+}
+
+const firstBytes = async (stream: NodeJS.ReadableStream & { destroy(): unknown }, count: number): Promise<Buffer> => {
+  try {
+    const pieces: Buffer[] = []
+    let length = 0
+    for await (const piece of stream) {
+      pieces.push(Buffer.from(piece))
+      length += piece.length
+      if (length >= count) break
+    }
+    return Buffer.concat(pieces)
+  } finally {
+    stream.destroy()
+  }
+}

@@ -1,0 +1,30 @@
+/** Where an image comes from: a repository at a registry or an OCI layout directory. What both must offer to be pulled from. */
+
+import type { Digest } from '#storage/digest.ts'
+import type { Descriptor } from './manifest.ts'
+
+export interface FetchedDocument {
+  /** Verified against `digest`. */
+  readonly bytes: Buffer
+  readonly digest: Digest
+  /** What the sender called it; not yet believed. */
+  readonly contentType: string | undefined
+}
+
+/** What was asked for by name or by digest. */
+export type DocumentTarget = { readonly tag: string } | { readonly digest: Digest }
+
+export interface BlobStream {
+  /** Where `bytes` begin in the blob: the offset that was asked for, or 0 when the sender cannot resume. */
+  readonly offset: number
+  readonly bytes: AsyncIterable<Uint8Array>
+}
+
+export interface ImageSource {
+  /** An index or manifest of at most 4 MiB, hashed here. */
+  document(target: DocumentTarget, signal: AbortSignal): Promise<FetchedDocument>
+  /** A small blob as a whole, size and digest verified. */
+  smallBlob(descriptor: Descriptor, signal: AbortSignal): Promise<Buffer>
+  /** One try to read a blob from `offset` on; not verified. Throws PassingFailure when another try can help. */
+  blob(descriptor: Descriptor, offset: number, signal: AbortSignal): Promise<BlobStream>
+}

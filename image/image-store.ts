@@ -1,0 +1,200 @@
+/**
+ * The images of this node: pull, find, list, remove. The one entrance to this folder; everything else is parts of it.
+ */
+
+import type { Linux } from '#linux/linux.ts'
+import { RuntimeError } from '#proto/errors.ts'
+import type { Log } from '#proto/log.ts'
+import { KeyedLock } from '#storage/keyed-lock.ts'
+import type { Storage } from '#storage/storage.ts'
+import { collectGarbage } from './collect-garbage.ts'
+import type { ImageId } from './image-id.ts'
+import type { ImageRecord } from './image-record.ts'
+import { ImageRecords } from './image-records.ts'
+import { importLayout } from './import-layout.ts'
+import { JoinPulls } from './join-pulls.ts'
+import { Leases } from './leases.ts'
+import type { Platform } from './manifest.ts'
+import { type OperationSnapshot, Operations } from './operations.ts'
+import { hostPlatform } from './platform.ts'
+import { type PullNeeds, pullImage } from './pull-image.ts'
+import { canonical, type ImageReference, parseReference, repositoryOf } from './reference.ts'
+import { RegistryClient } from './registry/client.ts'
+import { type Credentials, credentialsKey, type RegistryAuth, readCredentials } from './registry/credentials.ts'
+import { registryHost } from './registry/hosts.ts'
+import { HttpExchange } from './registry/http-exchange.ts'
+import { defaultTiming, type Timing } from './registry/timing.ts'
+import { Tokens } from './registry/tokens.ts'
+
+export type { ImageConfig } from './image-config.ts'
+export type { ImageId } from './image-id.ts'
+export type { ImageRecord } from './image-record.ts'
+export type { OperationSnapshot } from './operations.ts'
+export type { RegistryAuth } from './registry/credentials.ts'
+
+export interface OpenImages {
+  readonly storage: Storage
+  /** Directory of the image records; made when missing. */
+  readonly root: string
+  readonly config: {
+    /** "host:port" or "host" as in image names, to be reached over plain HTTP. */
+    readonly insecureRegistries: readonly string[]
+  }
+  readonly linux: Linux
+  readonly log: Log
+  /** Whether a container needs this image: it is then not removed. */
+  readonly inUse: (id: ImageId) => boolean
+  /** This host's, unless given. */
+  readonly platform?: Platform
+  readonly timing?: Timing
+  /** Where the proxy variables come from; the process's own environment unless given. */
+  readonly env?: Readonly<Record<string, string | undefined>>
+}
+
+export interface PullRequest {
+  readonly reference: string
+  readonly auth?: RegistryAuth
+  readonly signal?: AbortSignal
+}
+
+/** What ImageFsInfo answers with: the directory whose file system is meant, and what we put there. */
+export interface FilesystemUsage {
+  readonly mountpoint: string
+  readonly bytes: number
+  readonly inodes: number
+}
+
+/** Opens the records and makes the parts; nothing is fetched or collected. */
+export const openImages = async (input: OpenImages): Promise<Images> => {
+  const { storage, root, linux, log } = input
+  const isComplete = async ({ diffIds }: ImageRecord): Promise<boolean> => diffIds.every((id) => storage.layers.has(id))
+  return new Images(input, await ImageRecords.open({ root, linux, log, isComplete }))
+}
+
+export class Images {
+  readonly #input: OpenImages
+  readonly #records: ImageRecords
+  readonly #operations = new Operations()
+  readonly #joined = new JoinPulls<ImageRecord>()
+  readonly #closed = new AbortController()
+  readonly #leases = new Leases()
+  readonly #needs: PullNeeds
+  readonly #exchange: HttpExchange
+  readonly #tokens: Tokens
+
+  constructor(input: OpenImages, records: ImageRecords) {
+    const { storage, log, timing = defaultTiming, platform = hostPlatform(), env = process.env, config } = input
+    this.#input = input
+    this.#records = records
+    this.#exchange = new HttpExchange(timing, env)
+    this.#tokens = new Tokens(this.#exchange, config.insecureRegistries)
+    const { blobs, layers } = storage
+    this.#needs = { blobs, layers, platform, log, timing, leases: this.#leases, locks: new KeyedLock() }
+  }
+
+  /**
+   * Brings an image here, or finds that it is here; the registry is asked in any case. Callers who want the same with the
+   * same credentials share one pull; it ends early only when the last of them has left.
+   * @throws RuntimeError, see image/README.md; the signal's reason when this caller leaves
+   */
+  async pull({ reference: text, auth, signal }: PullRequest): Promise<ImageRecord> {
+    this.#closed.signal.throwIfAborted()
+    const reference = parseReference(text)
+    const credentials = readCredentials(auth, reference.domain)
+    const key = `${canonical(reference)} ${credentialsKey(credentials)}`
+    return this.#joined.run(key, (pullSignal) => this.#pull(reference, credentials, pullSignal), signal)
+  }
+
+  /**
+   * The image that this text means, from memory: full id, name, name@digest, or the beginning of an id.
+   * @throws RuntimeError invalid-argument when several ids begin so
+   */
+  resolve(text: string): ImageRecord | undefined {
+    return this.#records.catalog.find(text)
+  }
+
+  /** All images of this moment. */
+  list(): readonly ImageRecord[] {
+    return this.#records.catalog.images
+  }
+
+  /**
+   * Removes the image that this text means, with all its names, and what only it needed. Repeatable.
+   * @throws RuntimeError failed-precondition when a container uses it
+   */
+  async remove(text: string): Promise<void> {
+    const image = this.resolve(text)
+    if (!image) return
+    if (this.#input.inUse(image.id)) {
+      throw new RuntimeError('failed-precondition', `Image "${image.id}" is in use by a container`)
+    }
+    await this.#records.remove(image.id)
+    await this.collectGarbage()
+  }
+
+  /** Imports an OCI image layout directory, pinned. See import-layout.ts. */
+  importLayout(dir: string): Promise<ImageRecord[]> {
+    const record = (image: ImageRecord): Promise<ImageRecord> => this.#records.add(image)
+    const needs = { ...this.#needs, linux: this.#input.linux, operations: this.#operations, record }
+    return importLayout(needs, dir, this.#closed.signal)
+  }
+
+  /** Removes layers and documents that nothing needs; for a slow timer, so that failed pulls leave nothing for ever. */
+  async collectGarbage(): Promise<void> {
+    const { storage, log } = this.#input
+    await collectGarbage({ storage, log, leases: this.#leases, images: () => this.list() })
+  }
+
+  /** Bytes and inodes of images and of containers' own layers; cheap. */
+  fsInfo(): { images: FilesystemUsage; containers: FilesystemUsage } {
+    const { storage } = this.#input
+    const { images, containers } = storage.usage()
+    return { images: { mountpoint: storage.root, ...images }, containers: { mountpoint: storage.root, ...containers } }
+  }
+
+  /** Pulls and imports in flight, oldest first. */
+  operations(): readonly OperationSnapshot[] {
+    return this.#operations.list()
+  }
+
+  /** Stops pulls (what they received stays for later) and closes connections. */
+  async close(): Promise<void> {
+    const reason = new RuntimeError('cancelled', 'The image store is closing')
+    this.#closed.abort(reason)
+    await this.#joined.stop(reason)
+    this.#exchange.close()
+  }
+
+  async #pull(reference: ImageReference, credentials: Credentials, signal: AbortSignal): Promise<ImageRecord> {
+    const { config, log } = this.#input
+    const { timing } = this.#needs
+    const what = canonical(reference)
+    const source = new RegistryClient({
+      host: registryHost(reference.domain, config.insecureRegistries),
+      path: reference.path,
+      credentials,
+      exchange: this.#exchange,
+      tokens: this.#tokens,
+      timing,
+      log: log.child({ image: what }),
+    })
+    using operation = this.#operations.start(what)
+    const { digest } = reference
+    const input = {
+      source,
+      target: digest === undefined ? { tag: reference.tag ?? 'latest' } : { digest },
+      what,
+      operation,
+      names: (digests: readonly string[]) => ({
+        // Like everybody else: who pulls by digest gets no tag, even when one was written beside it.
+        repoTags: digest === undefined ? [what] : [],
+        repoDigests: digests.map((each) => `${repositoryOf(reference)}@${each}`),
+        pinned: false,
+      }),
+      record: (image: ImageRecord) => this.#records.add(image),
+    }
+    const image = await pullImage(this.#needs, input, signal)
+    log.info('Pulled image', { image: what, id: image.id })
+    return image
+  }
+}

@@ -1,0 +1,182 @@
+/**
+ * One HTTP request and its answer: time limits, the check of the address before connecting, proxies. No redirects,
+ * no retries, no credentials; those are transport.ts and session.ts.
+ */
+
+import { type LookupAddress, lookup } from 'node:dns'
+import * as http from 'node:http'
+import * as https from 'node:https'
+import { isIP, isIPv4, type LookupFunction } from 'node:net'
+import { RuntimeError } from '#proto/errors.ts'
+import { printable } from './registry-error.ts'
+import type { Timing } from './timing.ts'
+
+export interface ExchangeRequest {
+  readonly method: 'GET' | 'POST'
+  readonly url: URL
+  readonly headers: Readonly<Record<string, string>>
+  readonly body?: string
+  readonly signal: AbortSignal
+  /** Asked for every address before a connection to it is made; a proxy hides addresses, then nobody is asked. */
+  readonly allows: (address: string) => boolean
+}
+
+export interface ExchangeResponse {
+  readonly status: number
+  readonly headers: http.IncomingHttpHeaders
+  /** Who answered; undefined behind a proxy. */
+  readonly address: string | undefined
+  /** To be read once. Fails with ETIMEDOUT when it stalls. */
+  body(): AsyncGenerator<Uint8Array, void, undefined>
+  /** Gives the body up and the connection with it. */
+  discard(): void
+}
+
+export class HttpExchange {
+  readonly #timing: Timing
+  readonly #env: Readonly<Record<string, string | undefined>>
+  readonly #direct = { http: new http.Agent({ keepAlive: true }), https: new https.Agent({ keepAlive: true }) }
+  readonly #proxied: { http: http.Agent; https: https.Agent }
+
+  /** @param env where HTTP_PROXY, HTTPS_PROXY and NO_PROXY come from */
+  constructor(timing: Timing, env: Readonly<Record<string, string | undefined>>) {
+    this.#timing = timing
+    this.#env = env
+    this.#proxied = {
+      http: new http.Agent({ keepAlive: true, proxyEnv: env }),
+      https: new https.Agent({ keepAlive: true, proxyEnv: env }),
+    }
+  }
+
+  /** Resolves with the head of the answer. Rejects with Node's own errors (`code`), or RuntimeError for a refused address. */
+  send(request: ExchangeRequest): Promise<ExchangeResponse> {
+    const proxied = this.#usesProxy(request.url)
+    if (!isAllowedLiteral(request)) return Promise.reject(refusedAddress(request.url))
+    return new Promise((resolve, reject) => {
+      const outgoing = this.#start(request, proxied)
+      const timer = new Countdown(() => outgoing.destroy(timedOut('no answer')))
+      timer.start(this.#timing.connectMs)
+      outgoing.on('finish', () => timer.start(this.#timing.responseMs))
+      outgoing.on('error', (error) => {
+        timer.stop()
+        reject(error)
+      })
+      outgoing.on('response', (incoming) => {
+        timer.stop()
+        resolve(this.#response(incoming, proxied))
+      })
+      outgoing.end(request.body)
+    })
+  }
+
+  close(): void {
+    for (const { http, https } of [this.#direct, this.#proxied]) {
+      http.destroy()
+      https.destroy()
+    }
+  }
+
+  #start({ method, url, headers, signal, allows }: ExchangeRequest, proxied: boolean): http.ClientRequest {
+    const secure = url.protocol === 'https:'
+    const agents = proxied ? this.#proxied : this.#direct
+    const options = {
+      method,
+      // Compressed answers would be another way to make little bytes many.
+      headers: { 'user-agent': 'cricket', 'accept-encoding': 'identity', ...headers },
+      signal,
+      ...(!proxied && { lookup: checkedLookup(url, allows) }),
+    }
+    return secure
+      ? https.request(url, { ...options, agent: agents.https })
+      : http.request(url, { ...options, agent: agents.http })
+  }
+
+  #response(incoming: http.IncomingMessage, proxied: boolean): ExchangeResponse {
+    return {
+      status: incoming.statusCode ?? 0,
+      headers: incoming.headers,
+      address: proxied ? undefined : incoming.socket.remoteAddress,
+      body: () => readBody(incoming, this.#timing),
+      discard: () => void incoming.on('error', () => {}).destroy(),
+    }
+  }
+
+  /** Loopback never goes through a proxy, as in the Docker world; Node sees to NO_PROXY. */
+  #usesProxy(url: URL): boolean {
+    const host = bareHost(url)
+    if (host === 'localhost' || host === '::1' || (isIPv4(host) && host.startsWith('127.'))) return false
+    const name = url.protocol === 'https:' ? 'https_proxy' : 'http_proxy'
+    return Boolean(this.#env[name] || this.#env[name.toUpperCase()])
+  }
+}
+
+const bareHost = (url: URL): string => url.hostname.replace(/^\[|\]$/g, '')
+
+/** Addresses in the URL itself are never looked up, so they are checked here. */
+const isAllowedLiteral = ({ url, allows }: ExchangeRequest): boolean => {
+  const host = bareHost(url)
+  return isIP(host) === 0 || allows(host)
+}
+
+/** Refuses at the moment of connecting: a name that was good a second ago can point elsewhere now. */
+const checkedLookup =
+  (url: URL, allows: (address: string) => boolean): LookupFunction =>
+  (hostname, options, callback) => {
+    lookup(hostname, { ...options, all: true }, (error, addresses) => {
+      if (error) return callback(error, [])
+      const allowed = addresses.filter(({ address }) => allows(address))
+      const first: LookupAddress | undefined = allowed[0]
+      if (first === undefined) return callback(refusedAddress(url), [])
+      if (options.all) callback(null, allowed)
+      else callback(null, first.address, first.family)
+    })
+  }
+
+const refusedAddress = (url: URL): RuntimeError =>
+  new RuntimeError('failed-precondition', `Registry points to ${printable(url)}, an address that it may not send us to`)
+
+async function* readBody(incoming: http.IncomingMessage, timing: Timing): AsyncGenerator<Uint8Array, void, undefined> {
+  const chunks: AsyncIterator<Uint8Array> = incoming[Symbol.asyncIterator]()
+  const timer = new Countdown(() => incoming.destroy(timedOut('the answer stalled')))
+  let waitedMs = 0
+  let received = 0
+  try {
+    for (;;) {
+      const began = performance.now()
+      timer.start(Math.max(1, timing.idleMs - waitedMs))
+      const { done, value } = await chunks.next()
+      timer.stop()
+      if (done) return
+      waitedMs += performance.now() - began
+      received += value.length
+      if (received >= timing.leastBytes) {
+        waitedMs = 0
+        received = 0
+      }
+      yield value
+    }
+  } finally {
+    timer.stop()
+    incoming.on('error', () => {}).destroy()
+  }
+}
+
+const timedOut = (message: string): Error => Object.assign(new Error(message), { code: 'ETIMEDOUT' })
+
+class Countdown {
+  readonly #onEnd: () => void
+  #timer: NodeJS.Timeout | undefined
+
+  constructor(onEnd: () => void) {
+    this.#onEnd = onEnd
+  }
+
+  start(ms: number): void {
+    this.stop()
+    this.#timer = setTimeout(this.#onEnd, ms)
+  }
+
+  stop(): void {
+    clearTimeout(this.#timer)
+  }
+}

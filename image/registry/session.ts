@@ -1,0 +1,132 @@
+/**
+ * Requests to one repository with the right Authorization: waits to be challenged, answers once, remembers how. Sends
+ * user and password only to those who asked for them over a connection that may carry them.
+ */
+
+import { RuntimeError } from '#proto/errors.ts'
+import { type AuthChallenge, parseChallenges } from './auth-challenge.ts'
+import { basicHeader, type Credentials } from './credentials.ts'
+import type { RegistryHost } from './hosts.ts'
+import type { HttpExchange } from './http-exchange.ts'
+import { errorCodes, isPassingStatus, PassingFailure, refusal } from './registry-error.ts'
+import { type Retry, readRetryAfter } from './retry.ts'
+import type { TokenRequest, Tokens } from './tokens.ts'
+import { readAll, send, type TransportResponse } from './transport.ts'
+
+export interface SessionInput {
+  readonly host: RegistryHost
+  /** Repository, the scope of every token: "library/busybox". */
+  readonly path: string
+  readonly credentials: Credentials
+  readonly exchange: HttpExchange
+  readonly tokens: Tokens
+}
+
+/** How this registry wants to be talked to, learned from its first 401. */
+type Scheme =
+  | { readonly kind: 'none' }
+  | { readonly kind: 'basic' }
+  | { readonly kind: 'token'; readonly request: TokenRequest }
+
+const ANSWERS = new Set([200, 206, 416])
+const MAX_ERROR_BODY = 64 * 1024
+
+export class Session {
+  readonly #input: SessionInput
+  #scheme: Scheme = { kind: 'none' }
+
+  constructor(input: SessionInput) {
+    this.#input = input
+  }
+
+  /**
+   * One GET below /v2/<path>/, authorised; the answer is 200, 206 or 416, which the caller tells apart.
+   * @param what names the thing in errors: 'manifest "latest" of …'
+   * @throws PassingFailure to be tried again; RuntimeError final
+   */
+  async get(below: string, headers: Record<string, string>, retry: Retry, what: string): Promise<TransportResponse> {
+    const url = new URL(`/v2/${this.#input.path}/${below}`, this.#input.host.origin)
+    let response = await this.#send(url, headers, retry, false)
+    // First with what is in memory, then, should that have died early, with one new token; never a third time.
+    for (const fresh of this.#scheme.kind === 'token' ? [true] : [false, true]) {
+      if (response.status !== 401 || response.leftOrigin) break
+      response.discard()
+      this.#scheme = this.#answer(response, what)
+      response = await this.#send(url, headers, retry, fresh)
+    }
+    if (ANSWERS.has(response.status)) return response
+    throw await failureOf(response, retry, what)
+  }
+
+  async #send(url: URL, headers: Record<string, string>, retry: Retry, fresh: boolean): Promise<TransportResponse> {
+    const authorization = await this.#authorization(retry, fresh)
+    const { exchange } = this.#input
+    return send(exchange, {
+      method: 'GET',
+      url,
+      headers,
+      signal: retry.signal,
+      ...(authorization && { authorization }),
+    })
+  }
+
+  async #authorization(retry: Retry, fresh: boolean): Promise<string | undefined> {
+    const { credentials, tokens } = this.#input
+    if (credentials.kind === 'bearer') return `Bearer ${credentials.token}`
+    switch (this.#scheme.kind) {
+      case 'none':
+        return undefined
+      case 'basic':
+        return credentials.kind === 'basic' ? basicHeader(credentials.username, credentials.password) : undefined
+      case 'token':
+        return `Bearer ${await tokens.get(this.#scheme.request, retry, { fresh })}`
+    }
+  }
+
+  #answer(response: TransportResponse, what: string): Scheme {
+    const { credentials, host, path } = this.#input
+    const challenges = parseChallenges(response.headers['www-authenticate'])
+    const bearer = challenges.find(({ scheme }) => scheme === 'bearer')
+    const denied = (why: string): RuntimeError => new RuntimeError('permission-denied', `No access to ${what}: ${why}`)
+    if (credentials.kind === 'bearer') throw denied('the registry does not take the registry token')
+    // Whoever offers tokens gets no password, even when it offers Basic as well.
+    if (bearer) return { kind: 'token', request: tokenRequest(bearer, host, path, credentials, response.address) }
+    if (!challenges.some(({ scheme }) => scheme === 'basic'))
+      throw denied('the registry asks for no known kind of credentials')
+    if (credentials.kind !== 'basic') throw denied('the registry wants user and password')
+    if (this.#scheme.kind === 'basic') throw denied('the registry does not take this user and password')
+    return { kind: 'basic' }
+  }
+}
+
+const tokenRequest = (
+  challenge: AuthChallenge,
+  host: RegistryHost,
+  path: string,
+  credentials: Credentials,
+  hostAddress: string | undefined,
+): TokenRequest => ({
+  host,
+  hostAddress,
+  realm: challenge.parameters.get('realm') ?? '',
+  service: challenge.parameters.get('service'),
+  scope: challenge.parameters.get('scope') || `repository:${path}:pull`,
+  credentials,
+})
+
+const failureOf = async (response: TransportResponse, { timing }: Retry, what: string): Promise<Error> => {
+  const { status } = response
+  if (isPassingStatus(status)) {
+    response.discard()
+    const retryAfterMs = readRetryAfter(response.headers['retry-after'], Date.now())
+    return new PassingFailure(`Registry answered ${status} for ${what}`, { retryAfterMs })
+  }
+  if (response.leftOrigin && (status === 401 || status === 403)) {
+    response.discard()
+    // A presigned address may have expired; the registry makes a new one.
+    return new PassingFailure(`Storage behind the registry answered ${status} for ${what}`)
+  }
+  const limits = { maxBytes: MAX_ERROR_BODY, withinMs: timing.documentMs, what }
+  const body = await readAll(response, limits).catch(() => Buffer.alloc(0))
+  return refusal(status, errorCodes(body), what)
+}
