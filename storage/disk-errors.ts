@@ -1,0 +1,10 @@
+/** What a full or broken disk means to callers. */
+import { isErrno } from '#linux/errno.ts'
+import { messageOf, RuntimeError } from '#proto/errors.ts'
+
+/** `error` as it is when it has a kind, resource-exhausted for a full disk, internal otherwise. `what` starts the message. */
+export const asDiskError = (error: unknown, what: string): RuntimeError => {
+  if (error instanceof RuntimeError) return error
+  const isFull = isErrno(error, 'ENOSPC', 'EDQUOT', 'EFBIG', 'EMFILE', 'ENFILE', 'ENOMEM')
+  return new RuntimeError(isFull ? 'resource-exhausted' : 'internal', `${what}: ${messageOf(error)}`, { cause: error })
+}

@@ -1,0 +1,194 @@
+/**
+ * Layers by diff id, each unpacked once into a directory of its own, without looking at other layers, so that many can
+ * be unpacked at the same time. A layer appears only when it is complete, verified and on disk.
+ */
+import { randomBytes } from 'node:crypto'
+import { mkdir, readdir, rename, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import * as z from 'zod'
+import type { Linux } from '#linux/linux.ts'
+import { RuntimeError } from '#proto/errors.ts'
+import type { Log } from '#proto/log.ts'
+import type { BlobStore } from './blob-store.ts'
+import { type DiffId, type Digest, isDigest, parseDiffId } from './digest.ts'
+import { asDiskError } from './disk-errors.ts'
+import { digestText, type Layout, nameOf, recordIn, treeIn } from './layout.ts'
+import type { Quarantine } from './quarantine.ts'
+import { readRecord, writeRecord } from './record.ts'
+import { Rollback } from './rollback.ts'
+import { SingleFlight } from './single-flight.ts'
+import { syncDirectory } from './sync-directory.ts'
+import { DEFAULT_LIMITS, type UnpackLimits } from './tar/limits.ts'
+import type { UnpackedLayer } from './tar/unpack-layer.ts'
+import type { WorkerPool } from './tar/worker-pool.ts'
+import type { Trash } from './trash.ts'
+import { addUsage, NO_USAGE, type Usage } from './tree/measure-tree.ts'
+
+/** Paths in a record hold one character per byte of the name. */
+const LayerRecord = z.object({
+  /** Where the content is; a layer that is fetched lazily will have another word here. */
+  content: z.literal('local'),
+  diffId: z.string().transform(parseDiffId),
+  bytes: z.int().nonnegative(),
+  inodes: z.int().nonnegative(),
+  /** Attributes of the root directory, when the archive described it. */
+  root: z.object({ mode: z.int(), uid: z.int(), gid: z.int() }).optional(),
+  /** Nothing of the layers below shows. */
+  opaqueRoot: z.boolean(),
+  /** Directories that the archive did not describe. */
+  implicit: z.array(z.string()),
+})
+
+type LayerRecord = z.infer<typeof LayerRecord>
+
+export type LayerInfo = LayerRecord & {
+  /** The layer's directory tree, in overlayfs form. */
+  readonly path: string
+}
+
+export interface UnpackInput {
+  readonly diffId: DiffId
+  readonly blob: Digest
+  /** Ends this caller's waiting; the unpacking goes on. */
+  readonly signal?: AbortSignal
+}
+
+export interface LayerStoreParts {
+  readonly layout: Layout
+  readonly linux: Linux
+  readonly log: Log
+  readonly blobs: BlobStore
+  readonly workers: WorkerPool
+  readonly trash: Trash
+  readonly quarantine: Quarantine
+  readonly limits?: Partial<UnpackLimits>
+}
+
+export class LayerStore {
+  readonly #parts: LayerStoreParts
+  readonly #layers = new Map<DiffId, LayerInfo>()
+  readonly #unpacking = new SingleFlight<LayerInfo>()
+  #usage: Usage = NO_USAGE
+
+  private constructor(parts: LayerStoreParts) {
+    this.#parts = parts
+  }
+
+  /** Reads all records; damaged layers go to quarantine and are simply not there. */
+  static async open(parts: LayerStoreParts): Promise<LayerStore> {
+    const store = new LayerStore(parts)
+    for (const name of await readdir(parts.layout.layers)) await store.#load(name)
+    return store
+  }
+
+  has(diffId: DiffId): boolean {
+    return this.#layers.has(diffId)
+  }
+
+  get(diffId: DiffId): LayerInfo | undefined {
+    return this.#layers.get(diffId)
+  }
+
+  list(): LayerInfo[] {
+    return [...this.#layers.values()]
+  }
+
+  usage(): Usage {
+    return this.#usage
+  }
+
+  /**
+   * Unpacks a blob of the store; joins an unpacking of the same layer that is under way. Throws failed-precondition for a
+   * broken, lying or hostile archive, resource-exhausted for one that is too big or a full disk; nothing is left then.
+   */
+  async unpack({ diffId, blob, signal }: UnpackInput): Promise<LayerInfo> {
+    const there = this.get(diffId)
+    return there ?? this.#unpacking.run(diffId, (own) => this.#unpack(diffId, blob, own), signal)
+  }
+
+  /** Removes a layer that no rootfs uses: the caller knows. Idempotent. */
+  async remove(diffId: DiffId): Promise<void> {
+    const { layout, trash } = this.#parts
+    const layer = this.#layers.get(diffId)
+    if (layer !== undefined) {
+      this.#layers.delete(diffId)
+      this.#account(layer, -1)
+    }
+    if (await trash.take(this.#directory(diffId))) await syncDirectory(layout.layers)
+  }
+
+  /** Stops unpacking. */
+  async close(): Promise<void> {
+    await this.#unpacking.abortAll(new RuntimeError('unavailable', 'Storage is closing'))
+  }
+
+  async #unpack(diffId: DiffId, blob: Digest, signal: AbortSignal): Promise<LayerInfo> {
+    const { layout, linux, log, trash } = this.#parts
+    const made = join(layout.temp, `layer-${randomBytes(8).toString('hex')}`)
+    await using rollback = new Rollback((what, error) => log.warn(`Cannot undo: ${what}`, { diffId, error }))
+    try {
+      await mkdir(made, { mode: 0o700 })
+      rollback.defer('temporary layer', () => trash.take(made))
+      await mkdir(treeIn(made), { mode: 0o755 })
+      const unpacked = await this.#runUnpack(diffId, blob, treeIn(made), signal)
+      const record = recordOf(diffId, unpacked)
+      await writeRecord(recordIn(made), record, { durable: false })
+      // One call for the record and every file of the layer: only what is on disk may become visible.
+      await linux.syncfs(layout.root)
+      await rename(made, this.#directory(diffId))
+      rollback.keep()
+      await syncDirectory(layout.layers)
+      if (unpacked.droppedXattrs.length > 0)
+        log.warn('Left out extended attributes of a layer', { diffId, names: unpacked.droppedXattrs })
+      return this.#publish(record)
+    } catch (error) {
+      throw asDiskError(error, `Cannot unpack layer "${diffId}"`)
+    }
+  }
+
+  #runUnpack(diffId: DiffId, blob: Digest, directory: string, signal: AbortSignal): Promise<UnpackedLayer> {
+    const { blobs, workers, limits } = this.#parts
+    if (!blobs.has(blob)) throw new RuntimeError('not-found', `Blob "${blob}" is not in the store`)
+    const request = { blob: blobs.pathOf(blob), directory, diffId, limits: { ...DEFAULT_LIMITS, ...limits } }
+    return workers.run('unpack', request, signal)
+  }
+
+  #publish(record: LayerRecord): LayerInfo {
+    const layer: LayerInfo = { ...record, path: treeIn(this.#directory(record.diffId)) }
+    this.#layers.set(record.diffId, layer)
+    this.#account(layer, 1)
+    return layer
+  }
+
+  #account({ bytes, inodes }: Usage, sign: 1 | -1): void {
+    this.#usage = addUsage(this.#usage, { bytes: sign * bytes, inodes: sign * inodes })
+  }
+
+  async #load(name: string): Promise<void> {
+    const { layout, quarantine } = this.#parts
+    const directory = join(layout.layers, name)
+    const diffId = digestText(name)
+    if (!isDigest(diffId)) return quarantine.take(directory, 'is not named after a digest')
+    const found = await readRecord(recordIn(directory), LayerRecord)
+    if (found.is !== 'whole')
+      return quarantine.take(directory, found.is === 'missing' ? 'has no record' : `record ${found.why}`)
+    const tree = await stat(treeIn(directory)).catch(() => undefined)
+    if (found.record.diffId !== diffId || !tree?.isDirectory())
+      return quarantine.take(directory, 'record and directory do not belong together')
+    this.#publish(found.record)
+  }
+
+  #directory(diffId: DiffId): string {
+    return join(this.#parts.layout.layers, nameOf(diffId))
+  }
+}
+
+const recordOf = (diffId: DiffId, { bytes, inodes, root, opaqueRoot, implicit }: UnpackedLayer): LayerRecord => ({
+  content: 'local',
+  diffId,
+  bytes,
+  inodes,
+  ...(root !== undefined && { root }),
+  opaqueRoot,
+  implicit,
+})

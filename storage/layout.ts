@@ -1,0 +1,95 @@
+/** The one file that knows where things are below the storage root, and which version of that this program speaks. */
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import * as z from 'zod'
+import { readFileIfExists, writeFileAtomic } from '#linux/atomic-file.ts'
+import { RuntimeError } from '#proto/errors.ts'
+import { algorithmOf, type Digest, hexOf } from './digest.ts'
+
+/** Goes up with every change that an older program would misread. */
+const LAYOUT_VERSION = 1
+
+/** Absolute paths; functions only join, nothing is created. */
+export interface Layout {
+  readonly root: string
+  /** Locked by the one process that uses this root. */
+  readonly lock: string
+  readonly version: string
+  /** Whole, verified blobs. */
+  readonly blobs: string
+  /** Blobs whose rest is still to come; the length is the file's. */
+  readonly partialBlobs: string
+  readonly layers: string
+  readonly fixUps: string
+  readonly rootfs: string
+  /** What is being made; swept at start. */
+  readonly temp: string
+  /** What is being removed. */
+  readonly trash: string
+  /** What was found damaged: kept for whoever wants to know why, never used again. */
+  readonly quarantine: string
+  /** An empty directory, a lower layer for those who have none. */
+  readonly empty: string
+}
+
+export const layoutOf = (root: string): Layout => ({
+  root,
+  lock: join(root, 'lock'),
+  version: join(root, 'version.json'),
+  blobs: join(root, 'blobs'),
+  partialBlobs: join(root, 'partial-blobs'),
+  layers: join(root, 'layers'),
+  fixUps: join(root, 'fix-ups'),
+  rootfs: join(root, 'rootfs'),
+  temp: join(root, 'temp'),
+  trash: join(root, 'trash'),
+  quarantine: join(root, 'quarantine'),
+  empty: join(root, 'empty'),
+})
+
+/** A digest as a file name. */
+export const nameOf = (digest: Digest): string => `${algorithmOf(digest)}-${hexOf(digest)}`
+
+/** The digest a file name stands for, or the name itself when it stands for none. */
+export const digestText = (name: string): string => name.replace('-', ':')
+
+/** Inside the directory of a layer, of a fix-up, and of a rootfs. */
+export const treeIn = (directory: string): string => join(directory, 'diff')
+export const recordIn = (directory: string): string => join(directory, 'record.json')
+export const upperIn = (directory: string): string => join(directory, 'upper')
+export const workIn = (directory: string): string => join(directory, 'work')
+
+/** Makes the directories that are missing. Nobody but root enters: images contain set-id programs (CVE-2021-41103). */
+export const createDirectories = async (layout: Layout): Promise<void> => {
+  await mkdir(layout.root, { recursive: true, mode: 0o700 })
+  const { blobs, partialBlobs, layers, fixUps, rootfs, temp, trash, quarantine, empty } = layout
+  const directories = [blobs, partialBlobs, layers, fixUps, rootfs, temp, trash, quarantine, empty]
+  for (const directory of directories) await mkdir(directory, { recursive: true, mode: 0o700 })
+}
+
+const Version = z.object({ layout: z.int().positive() })
+
+/** Writes the version of a new root. Throws failed-precondition for a root of a newer program or an unreadable version. */
+export const checkVersion = async (layout: Layout): Promise<void> => {
+  const content = await readFileIfExists(layout.version)
+  if (content === undefined) {
+    await writeFileAtomic(layout.version, `${JSON.stringify({ layout: LAYOUT_VERSION })}\n`, { durable: true })
+    return
+  }
+  const found = readVersion(content)
+  if (found === undefined)
+    throw new RuntimeError('failed-precondition', `Version file "${layout.version}" of the storage is damaged`)
+  if (found > LAYOUT_VERSION)
+    throw new RuntimeError(
+      'failed-precondition',
+      `Storage "${layout.root}" has layout version ${found}, this program knows versions up to ${LAYOUT_VERSION}`,
+    )
+}
+
+const readVersion = (content: Buffer): number | undefined => {
+  try {
+    return Version.parse(JSON.parse(content.toString())).layout
+  } catch {
+    return undefined
+  }
+}

@@ -1,0 +1,272 @@
+/**
+ * The directory a layer is unpacked into, and what is known about it: which directories exist, which of them the archive
+ * never described, which names are whiteouts. Resolves symbolic links itself, inside the layer, so that the confinement
+ * of the thread is the second line of defence and not the only one.
+ */
+import {
+  chmodSync,
+  chownSync,
+  linkSync,
+  lstatSync,
+  mkdirSync,
+  readlinkSync,
+  rmdirSync,
+  type Stats,
+  unlinkSync,
+} from 'node:fs'
+import { isErrno } from '#linux/errno.ts'
+import { mknod } from '#linux/mknod.ts'
+import { lsetXattr } from '#linux/xattr.ts'
+import { toBytes } from '../tree/bytes.ts'
+import { walkTree } from '../tree/walk-tree.ts'
+import { setTimes } from './file-times.ts'
+import { MAX_LINKS_FOLLOWED, MAX_PATH_BYTES, type UnpackLimits } from './limits.ts'
+import type { Timestamp } from './pax.ts'
+import { refused, shown, tooMuch } from './refused.ts'
+import { baseOf, join, type PathInLayer, parentOf, ROOT } from './safe-path.ts'
+import { OPAQUE_XATTR } from './whiteout.ts'
+
+interface Directory {
+  /** Described by an entry, or replacing what lower layers have: its attributes are its own. */
+  own: boolean
+  mode: number
+  mtime: Timestamp
+}
+
+const BLOCK_BYTES = 4096
+
+/** What a file of `bytes` data takes on disk, near enough. */
+export const allocated = (bytes: number): number => Math.ceil(bytes / BLOCK_BYTES) * BLOCK_BYTES
+
+export class LayerTree {
+  readonly #limits: UnpackLimits
+  readonly #directories = new Map<PathInLayer, Directory>()
+  readonly #whiteouts = new Set<PathInLayer>()
+  #implicit = 0
+  /** Mode and times of directories that come into being without an entry. */
+  #now: Timestamp = { seconds: 0, nanoseconds: 0 }
+  bytes = BLOCK_BYTES
+  inodes = 1
+  /** The layer hides everything below it. */
+  opaqueRoot = false
+
+  /** The thread's root must be an empty directory. */
+  constructor(limits: UnpackLimits) {
+    this.#limits = limits
+    // The directory may have inherited group and set-group-id from the one it was made in.
+    chownSync('/', 0, 0)
+    chmodSync('/', 0o755)
+    this.#directories.set(ROOT, { own: true, mode: 0o755, mtime: this.#now })
+  }
+
+  /** Tells the time of the entry that is being unpacked. */
+  atTime(mtime: Timestamp): void {
+    this.#now = mtime
+  }
+
+  /**
+   * Makes something that is no directory at `path`. `make` gets the path with its directory resolved and must fail with
+   * EEXIST when something is there: that is then removed, the last entry of a name counts.
+   */
+  place<T>(path: PathInLayer, make: (bytes: Buffer) => T): T {
+    if (path === ROOT) throw refused('Archive has a root that is no directory')
+    const place = this.#placeOf(path)
+    const bytes = absolute(place)
+    this.inodes += 1
+    try {
+      return make(bytes)
+    } catch (error) {
+      if (!isErrno(error, 'EEXIST')) throw error
+      this.#clear(place)
+      return make(bytes)
+    }
+  }
+
+  /** Makes or redescribes the directory at `path`; `describe` sets owner and attributes. */
+  placeDirectory(path: PathInLayer, mode: number, mtime: Timestamp, describe: (bytes: Buffer) => void): void {
+    const place = path === ROOT ? ROOT : this.#placeOf(path)
+    const known = this.#directories.get(place)
+    if (known === undefined) this.#makeDirectory(place, { own: true, mode, mtime })
+    else {
+      if (!known.own) this.#implicit -= 1
+      this.#directories.set(place, { own: true, mode, mtime })
+      chmodSync(absolute(place), mode & 0o777)
+    }
+    describe(absolute(place))
+  }
+
+  /** Gives the file at `target` a second name. It must be in this layer: a lower layer's file must never be shared. */
+  link(path: PathInLayer, target: PathInLayer): void {
+    const from = target === ROOT ? ROOT : join(this.#resolve(parentOf(target), false), baseOf(target))
+    if (this.#directories.has(from)) throw refused(`Archive has a hard link to the directory ${shown(target)}`)
+    if (this.#whiteouts.has(from)) throw refused(`Archive has a hard link to the whiteout ${shown(target)}`)
+    if (path !== ROOT && this.#placeOf(path) === from) return
+    try {
+      this.place(path, (bytes) => linkSync(absolute(from), bytes))
+    } catch (error) {
+      if (!isErrno(error, 'ENOENT')) throw error
+      throw refused(`Archive has a hard link to ${shown(target)}, which is not in it`)
+    }
+    this.inodes -= 1
+  }
+
+  /** Hides a name of the lower layers. What this very layer has under that name stays (image-spec, "Whiteouts"). */
+  whiteout(path: PathInLayer): void {
+    const place = this.#placeOf(path)
+    const directory = this.#directories.get(place)
+    if (directory !== undefined) return this.#hideLower(place, directory)
+    try {
+      mknod(absolute(place), { type: 'char', mode: 0 })
+    } catch (error) {
+      if (isErrno(error, 'EEXIST')) return
+      throw error
+    }
+    this.#whiteouts.add(place)
+    this.inodes += 1
+  }
+
+  /** Hides the lower layers' content of a directory, which itself goes on with their attributes unless described. */
+  opaque(path: PathInLayer): void {
+    if (path === ROOT) this.opaqueRoot = true
+    else this.#setOpaque(this.#resolve(path, true))
+  }
+
+  /** Sets what could only be set once nothing is created any more. Returns the directories that need lower layers' attributes. */
+  finish(): PathInLayer[] {
+    const implicit: PathInLayer[] = []
+    for (const [place, { own, mode, mtime }] of this.#directories) {
+      const bytes = absolute(place)
+      // Only now: what is created in a set-group-id directory would have inherited it.
+      if (mode & 0o7000) chmodSync(bytes, mode)
+      setTimes(bytes, mtime)
+      if (!own) implicit.push(place)
+    }
+    return implicit
+  }
+
+  #placeOf(path: PathInLayer): PathInLayer {
+    const parent = parentOf(path)
+    return this.#directories.has(parent) ? path : join(this.#resolve(parent, true), baseOf(path))
+  }
+
+  /** Walks to a directory through this layer's links. Missing directories are made, or refused unless `create`. */
+  #resolve(path: PathInLayer, create: boolean): PathInLayer {
+    let links = 0
+    let current = ROOT
+    const rest = path.split('/').reverse()
+    for (let part = rest.pop(); part !== undefined; part = rest.pop()) {
+      if (part === '' || part === '.') continue
+      if (part === '..') {
+        current = parentOf(current)
+        continue
+      }
+      const next = join(current, part)
+      if (this.#directories.has(next)) {
+        current = next
+        continue
+      }
+      const target = this.#linkAt(next, path, create)
+      if (target === undefined) {
+        current = next
+        continue
+      }
+      links += 1
+      if (links > MAX_LINKS_FOLLOWED) throw refused(`Archive has too many links on the way to ${shown(path)}`)
+      if (target.startsWith('/')) current = ROOT
+      rest.push(...target.split('/').reverse())
+    }
+    return current
+  }
+
+  /** What the link at `place` says; undefined when a directory is there now. */
+  #linkAt(place: PathInLayer, wanted: PathInLayer, create: boolean): string | undefined {
+    if (place.length > MAX_PATH_BYTES)
+      throw refused(`Archive has links that make the name of ${shown(wanted)} too long`)
+    const bytes = absolute(place)
+    const stat: Stats | undefined = lstatSync(bytes, { throwIfNoEntry: false })
+    if (stat?.isSymbolicLink()) return readlinkSync(bytes, 'latin1')
+    const isFree = stat === undefined || this.#whiteouts.has(place)
+    if (!isFree || !create) throw refused(`Archive has an entry ${shown(wanted)} below something that is no directory`)
+    this.#makeDirectory(place, { own: false, mode: 0o755, mtime: this.#now })
+    return undefined
+  }
+
+  #makeDirectory(place: PathInLayer, directory: Directory): void {
+    if (this.#directories.size >= this.#limits.directories)
+      throw tooMuch(`Archive has more than ${this.#limits.directories} directories`)
+    const bytes = absolute(place)
+    let replaced: 'nothing' | 'whiteout' | 'other' = 'nothing'
+    try {
+      mkdirSync(bytes, directory.mode & 0o777)
+    } catch (error) {
+      if (!isErrno(error, 'EEXIST')) throw error
+      replaced = this.#clear(place)
+      mkdirSync(bytes, directory.mode & 0o777)
+    }
+    this.#directories.set(place, directory)
+    this.inodes += 1
+    this.bytes += BLOCK_BYTES
+    if (!directory.own) this.#countImplicit()
+    if (replaced === 'whiteout') this.#hideLower(place, directory)
+  }
+
+  #countImplicit(): void {
+    this.#implicit += 1
+    if (this.#implicit > this.#limits.implicitDirectories)
+      throw tooMuch(`Archive has more than ${this.#limits.implicitDirectories} directories without an entry`)
+  }
+
+  /** A directory that replaces one of the lower layers: nothing of that one shows, neither content nor attributes. */
+  #hideLower(place: PathInLayer, directory: Directory): void {
+    this.#setOpaque(place)
+    if (!directory.own) this.#implicit -= 1
+    directory.own = true
+  }
+
+  #setOpaque(place: PathInLayer): void {
+    lsetXattr(absolute(place), OPAQUE_XATTR, Buffer.from('y'))
+  }
+
+  /** Removes what this layer has at `place`. */
+  #clear(place: PathInLayer): 'whiteout' | 'other' {
+    if (this.#directories.has(place)) {
+      this.#clearDirectory(place)
+      return 'other'
+    }
+    this.#unlink(absolute(place))
+    return this.#whiteouts.delete(place) ? 'whiteout' : 'other'
+  }
+
+  /** Paths here are the ones entries were placed at, so none is too long and each is a key without its slash. */
+  #clearDirectory(place: PathInLayer): void {
+    walkTree(
+      `/${place}`,
+      {
+        leaf: (path) => {
+          this.#unlink(toBytes(path))
+          this.#whiteouts.delete(path.slice(1) as PathInLayer)
+        },
+        leave: (path) => this.#forget(path.slice(1) as PathInLayer),
+      },
+      Number.POSITIVE_INFINITY,
+    )
+  }
+
+  #forget(place: PathInLayer): void {
+    rmdirSync(absolute(place))
+    if (this.#directories.get(place)?.own === false) this.#implicit -= 1
+    this.#directories.delete(place)
+    this.inodes -= 1
+    this.bytes -= BLOCK_BYTES
+  }
+
+  #unlink(bytes: Buffer): void {
+    const stat = lstatSync(bytes)
+    unlinkSync(bytes)
+    if (stat.nlink > 1) return
+    this.inodes -= 1
+    if (stat.isFile()) this.bytes = Math.max(BLOCK_BYTES, this.bytes - allocated(stat.size))
+  }
+}
+
+const absolute = (place: PathInLayer): Buffer => toBytes(`/${place}`)

@@ -1,0 +1,235 @@
+/** Entries of one layer → files in the directory that is the thread's root. Everything is created in it, nothing outside is named. */
+import {
+  chmodSync,
+  chownSync,
+  closeSync,
+  constants,
+  fchmodSync,
+  fchownSync,
+  ftruncateSync,
+  lchownSync,
+  openSync,
+  statfsSync,
+  symlinkSync,
+  writeSync,
+} from 'node:fs'
+import { isErrno } from '#linux/errno.ts'
+import { mknod } from '#linux/mknod.ts'
+import { fsetXattr, lsetXattr } from '#linux/xattr.ts'
+import { toBytes } from '../tree/bytes.ts'
+import { setTimes } from './file-times.ts'
+import { allocated, LayerTree } from './layer-tree.ts'
+import { MAX_PATH_BYTES, type UnpackLimits } from './limits.ts'
+import type { EntrySink, TarEntry } from './read-entries.ts'
+import { refused, shown, tooMuch } from './refused.ts'
+import { type PathInLayer, pathInLayer, ROOT } from './safe-path.ts'
+import { markerOf } from './whiteout.ts'
+import { isAllowedXattr } from './xattr-policy.ts'
+
+/** What an entry said about the layer's root directory. */
+export interface RootAttributes {
+  readonly mode: number
+  readonly uid: number
+  readonly gid: number
+}
+
+/** What is known of a layer once it is unpacked. Paths hold one character per byte. */
+export interface UnpackedLayer {
+  readonly bytes: number
+  readonly inodes: number
+  readonly root?: RootAttributes
+  readonly opaqueRoot: boolean
+  /** Directories that only exist because something is in them. */
+  readonly implicit: string[]
+  /** Names of extended attributes that were left out. */
+  readonly droppedXattrs: string[]
+}
+
+interface OpenFile {
+  readonly fd: number
+  readonly entry: TarEntry
+  position: number
+  bytes: number
+}
+
+const CREATE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW
+const SPACE_CHECK_BYTES = 64 * 2 ** 20
+const SPACE_CHECK_ENTRIES = 10_000
+const MAX_DROPPED_NAMES = 20
+
+export class LayerUnpacker implements EntrySink {
+  readonly #limits: UnpackLimits
+  readonly #tree: LayerTree
+  #file: OpenFile | undefined
+  #root: RootAttributes | undefined
+  readonly #dropped = new Set<string>()
+  #bytesToCheck = 0
+  #entriesToCheck = 0
+
+  constructor(limits: UnpackLimits) {
+    this.#limits = limits
+    this.#tree = new LayerTree(limits)
+    this.#checkSpace()
+  }
+
+  begin(entry: TarEntry): void {
+    if (this.#entriesToCheck-- <= 0) this.#checkSpace()
+    const path = pathInLayer(entry.name)
+    const marker = markerOf(path)
+    this.#tree.atTime(entry.mtime)
+    switch (marker.what) {
+      case 'ignored':
+        return
+      case 'whiteout':
+        return this.#tree.whiteout(marker.target)
+      case 'opaque':
+        return this.#tree.opaque(marker.directory)
+      case 'none':
+        return this.#create(entry, path)
+    }
+  }
+
+  data(bytes: Buffer, position: number): void {
+    const file = this.#file
+    // Whiteouts and ignored entries may have content; nobody wants it.
+    if (file === undefined) return
+    this.#bytesToCheck -= bytes.length
+    if (this.#bytesToCheck <= 0) this.#checkSpace()
+    for (let done = 0; done < bytes.length; )
+      done += writeSync(file.fd, bytes, done, bytes.length - done, position + done)
+    file.position = position + bytes.length
+    file.bytes += bytes.length
+  }
+
+  end(): void {
+    const file = this.#file
+    if (file === undefined) return
+    const { fd, entry } = file
+    if (file.position < entry.size) ftruncateSync(fd, entry.size)
+    if (entry.uid !== 0 || entry.gid !== 0) fchownSync(fd, entry.uid, entry.gid)
+    if (entry.mode & 0o7000) fchmodSync(fd, entry.mode)
+    this.#setXattrs(entry, (name, value) => fsetXattr(fd, name, value))
+    setTimes(fd, entry.mtime)
+    this.#file = undefined
+    closeSync(fd)
+    this.#tree.bytes += allocated(file.bytes)
+  }
+
+  finish(): UnpackedLayer {
+    const implicit = this.#tree.finish()
+    return {
+      bytes: this.#tree.bytes,
+      inodes: this.#tree.inodes,
+      ...(this.#root !== undefined && { root: this.#root }),
+      opaqueRoot: this.#tree.opaqueRoot,
+      implicit,
+      droppedXattrs: [...this.#dropped],
+    }
+  }
+
+  /** Lets go of what is open, after success or failure. */
+  close(): void {
+    if (this.#file !== undefined) closeSync(this.#file.fd)
+    this.#file = undefined
+  }
+
+  #create(entry: TarEntry, path: PathInLayer): void {
+    switch (entry.kind) {
+      case 'directory':
+        return this.#createDirectory(entry, path)
+      case 'file':
+        return this.#createFile(entry, path)
+      case 'symlink':
+        return this.#createSymlink(entry, path)
+      case 'hardlink':
+        return this.#tree.link(path, pathInLayer(entry.linkName))
+      case 'char':
+      case 'block':
+      case 'fifo':
+        return this.#createNode(entry, entry.kind, path)
+    }
+  }
+
+  #createDirectory(entry: TarEntry, path: PathInLayer): void {
+    // Everybody's root directory must not be set-id, whatever the image says.
+    const mode = path === ROOT ? entry.mode & 0o1777 : entry.mode
+    this.#tree.placeDirectory(path, mode, entry.mtime, (bytes) => {
+      chownSync(bytes, entry.uid, entry.gid)
+      this.#setXattrs(entry, (name, value) => lsetXattr(bytes, name, value))
+      if (path !== ROOT) return
+      this.#root = { mode, uid: entry.uid, gid: entry.gid }
+      chmodSync(bytes, mode)
+    })
+  }
+
+  #createFile(entry: TarEntry, path: PathInLayer): void {
+    if (entry.size > this.#limits.archiveBytes)
+      throw tooMuch(`Archive has a file of ${entry.size} bytes: ${shown(entry.name)}`)
+    const fd = this.#tree.place(path, (bytes) => openSync(bytes, CREATE, entry.mode & 0o777))
+    this.#file = { fd, entry, position: 0, bytes: 0 }
+  }
+
+  #createSymlink(entry: TarEntry, path: PathInLayer): void {
+    const target = entry.linkName
+    if (target === '' || target.length > MAX_PATH_BYTES || target.includes('\0'))
+      throw refused(`Archive has a symbolic link ${shown(entry.name)} to ${shown(target)}`)
+    this.#tree.place(path, (bytes) => {
+      symlinkSync(toBytes(target), bytes)
+      this.#describe(entry, bytes)
+    })
+  }
+
+  #createNode(entry: TarEntry, type: 'char' | 'block' | 'fifo', path: PathInLayer): void {
+    const { major, minor } = type === 'fifo' ? { major: 0, minor: 0 } : entry
+    if (major < 0 || major > 0xfff || minor < 0 || minor > 0xfffff)
+      throw refused(`Archive has a device with the number ${major}:${minor}: ${shown(entry.name)}`)
+    // To overlayfs this is a whiteout; the archive has its own way to say that.
+    if (type === 'char' && major === 0 && minor === 0)
+      throw refused(`Archive has a device with the number 0:0: ${shown(entry.name)}`)
+    this.#tree.place(path, (bytes) => {
+      mknod(bytes, { type, mode: entry.mode & 0o777, major, minor })
+      this.#describe(entry, bytes)
+      if (entry.mode & 0o7000) chmodSync(bytes, entry.mode)
+    })
+  }
+
+  /** Owner, attributes and times of what was just made and is not to be opened. */
+  #describe(entry: TarEntry, bytes: Buffer): void {
+    if (entry.uid !== 0 || entry.gid !== 0) lchownSync(bytes, entry.uid, entry.gid)
+    this.#setXattrs(entry, (name, value) => lsetXattr(bytes, name, value))
+    setTimes(bytes, entry.mtime)
+  }
+
+  #setXattrs(entry: TarEntry, set: (name: string, value: Buffer) => void): void {
+    for (const [binaryName, value] of entry.xattrs) {
+      const name = toBytes(binaryName).toString()
+      if (isAllowedXattr(name)) this.#setXattr(entry, name, () => set(name, value))
+      else this.#drop(name)
+    }
+  }
+
+  /** User attributes are not possible on links and devices, nor on every file system; capabilities must not get lost. */
+  #setXattr(entry: TarEntry, name: string, set: () => void): void {
+    try {
+      set()
+    } catch (error) {
+      if (name.startsWith('user.') && isErrno(error, 'EPERM', 'EOPNOTSUPP')) return this.#drop(name)
+      throw refused(`Cannot set attribute ${shown(name)} of ${shown(entry.name)}: ${codeOf(error)}`)
+    }
+  }
+
+  #drop(name: string): void {
+    if (this.#dropped.size < MAX_DROPPED_NAMES) this.#dropped.add(name)
+  }
+
+  #checkSpace(): void {
+    this.#bytesToCheck = SPACE_CHECK_BYTES
+    this.#entriesToCheck = SPACE_CHECK_ENTRIES
+    const { bavail, bsize, blocks } = statfsSync('/')
+    const reserved = Math.min(this.#limits.reservedBytes, (blocks * bsize) / 20)
+    if (bavail * bsize < reserved) throw tooMuch('No space left for unpacking beyond what the runtime keeps free')
+  }
+}
+
+const codeOf = (error: unknown): string =>
+  error instanceof Error && 'code' in error ? String(error.code) : 'unknown error'

@@ -1,0 +1,104 @@
+/** Entry of the worker thread that touches trees from images and containers. One job at a time, each confined to its directory. */
+import { closeSync, openSync, readdirSync } from 'node:fs'
+import { parentPort } from 'node:worker_threads'
+import { messageOf, RuntimeError } from '#proto/errors.ts'
+import { algorithmOf, digestStream } from '../digest.ts'
+import { measureTree } from '../tree/measure-tree.ts'
+import { removeTree } from '../tree/remove-tree.ts'
+import { Confinement } from './confine.ts'
+import { decompressed } from './decompress.ts'
+import { fixUp } from './fix-up.ts'
+import { EntryReader } from './read-entries.ts'
+import { refused, tooMuch } from './refused.ts'
+import { LayerUnpacker, type UnpackedLayer } from './unpack-layer.ts'
+import type { JobName, ReplyOf, RequestOf, WorkerReply, WorkerRequest } from './worker-jobs.ts'
+
+type Checkpoint = () => void
+
+const unpack = async (
+  confinement: Confinement,
+  { blob, directory, diffId, limits }: RequestOf<'unpack'>,
+  checkpoint: Checkpoint,
+): Promise<UnpackedLayer> => {
+  const fd = openSync(blob, 'r')
+  try {
+    return await confinement.run(directory, async () => {
+      const unpacker = new LayerUnpacker(limits)
+      try {
+        const reader = new EntryReader(unpacker, limits.headers)
+        const hash = digestStream(algorithmOf(diffId))
+        let bytes = 0
+        for await (const chunk of decompressed(fd)) {
+          checkpoint()
+          bytes += chunk.length
+          if (bytes > limits.archiveBytes) throw tooMuch(`Layer has more than ${limits.archiveBytes} bytes`)
+          hash.update(chunk)
+          reader.push(chunk)
+        }
+        reader.finish()
+        const actual = hash.digest()
+        if (actual !== diffId) throw refused(`Layer has diff id "${actual}", not "${diffId}"`)
+        return unpacker.finish()
+      } finally {
+        unpacker.close()
+      }
+    })
+  } finally {
+    closeSync(fd)
+  }
+}
+
+/** Goes on with the next tree when one cannot be removed: it is tried again later. */
+const emptyDirectory = (checkpoint: Checkpoint): { failures: string[] } => {
+  const failures: string[] = []
+  for (const name of readdirSync('.')) {
+    try {
+      removeTree(name, checkpoint)
+    } catch (error) {
+      checkpoint()
+      failures.push(`${name}: ${messageOf(error)}`)
+    }
+  }
+  return { failures }
+}
+
+const perform = (
+  confinement: Confinement,
+  message: WorkerRequest,
+  checkpoint: Checkpoint,
+): Promise<ReplyOf<JobName>> => {
+  switch (message.job) {
+    case 'unpack':
+      return unpack(confinement, message.request, checkpoint)
+    case 'fix-up': {
+      const { directory, ...request } = message.request
+      return confinement.run(directory, () => fixUp(request))
+    }
+    case 'empty':
+      return confinement.run(message.request.directory, () => emptyDirectory(checkpoint))
+    case 'measure':
+      return confinement.run(message.request.directory, () => measureTree('.', checkpoint))
+  }
+}
+
+const failure = (error: unknown): WorkerReply => {
+  if (error instanceof RuntimeError) return { ok: false, kind: error.kind, message: error.message }
+  const code = error instanceof Error && 'code' in error ? String(error.code) : undefined
+  return { ok: false, ...(code !== undefined && { code }), message: messageOf(error) }
+}
+
+const port = parentPort
+if (port !== null) {
+  const confinement = new Confinement()
+  port.on('message', async (message: WorkerRequest) => {
+    const checkpoint = (): void => {
+      if (Atomics.load(message.cancel, 0) !== 0)
+        throw new RuntimeError('cancelled', `Job "${message.job}" was cancelled`)
+    }
+    try {
+      port.postMessage({ ok: true, reply: await perform(confinement, message, checkpoint) } satisfies WorkerReply)
+    } catch (error) {
+      port.postMessage(failure(error))
+    }
+  })
+}

@@ -1,0 +1,42 @@
+/** What the store asks of its worker threads. Paths are absolute, on the host, and of our own making. */
+import type { ErrorKind } from '#proto/errors.ts'
+import type { DiffId } from '../digest.ts'
+import type { Usage } from '../tree/measure-tree.ts'
+import type { FixUpRequest } from './fix-up.ts'
+import type { UnpackLimits } from './limits.ts'
+import type { UnpackedLayer } from './unpack-layer.ts'
+
+export interface Jobs {
+  /** Unpacks a blob into an empty directory and verifies its diff id. */
+  unpack: {
+    readonly request: {
+      readonly blob: string
+      readonly directory: string
+      readonly diffId: DiffId
+      readonly limits: UnpackLimits
+    }
+    readonly reply: UnpackedLayer
+  }
+  /** Makes the directories whose attributes a stack of layers gets wrong; see fix-up.ts. */
+  'fix-up': {
+    readonly request: FixUpRequest & { readonly directory: string }
+    readonly reply: { readonly directories: number }
+  }
+  /** Removes everything in a directory. */
+  empty: { readonly request: { readonly directory: string }; readonly reply: { readonly failures: string[] } }
+  measure: { readonly request: { readonly directory: string }; readonly reply: Usage }
+}
+
+export type JobName = keyof Jobs
+export type RequestOf<N extends JobName> = Jobs[N]['request']
+export type ReplyOf<N extends JobName> = Jobs[N]['reply']
+
+/** Main thread → worker. `cancel[0]` becomes 1 when nobody wants the result any more. */
+export type WorkerRequest = {
+  [N in JobName]: { readonly job: N; readonly request: RequestOf<N>; readonly cancel: Int32Array }
+}[JobName]
+
+/** Worker → main thread. Errors travel as kind and message, or as code when the file system was at fault. */
+export type WorkerReply =
+  | { readonly ok: true; readonly reply: ReplyOf<JobName> }
+  | { readonly ok: false; readonly kind?: ErrorKind; readonly code?: string; readonly message: string }

@@ -1,0 +1,76 @@
+/** Removal in two steps: a rename that is done at once and survives a crash, then the slow deletion in a worker. */
+import { randomBytes } from 'node:crypto'
+import { readdir, rename } from 'node:fs/promises'
+import { join } from 'node:path'
+import { isErrno } from '#linux/errno.ts'
+import type { Log } from '#proto/log.ts'
+import type { WorkerPool } from './tar/worker-pool.ts'
+
+/** Removals come in bursts; one job takes them all. */
+const GATHER_MS = 300
+
+export class Trash {
+  readonly #directory: string
+  readonly #workers: WorkerPool
+  readonly #log: Log
+  #timer: NodeJS.Timeout | undefined
+  #running: Promise<void> = Promise.resolve()
+
+  constructor(directory: string, workers: WorkerPool, log: Log) {
+    this.#directory = directory
+    this.#workers = workers
+    this.#log = log
+  }
+
+  /** Moves a file or directory of the same file system away. Returns false when there is none. */
+  async take(path: string): Promise<boolean> {
+    try {
+      await rename(path, join(this.#directory, randomBytes(12).toString('hex')))
+    } catch (error) {
+      if (isErrno(error, 'ENOENT')) return false
+      throw error
+    }
+    this.#schedule()
+    return true
+  }
+
+  /** Takes everything in a directory. */
+  async takeContent(directory: string): Promise<void> {
+    for (const name of await readdir(directory, { encoding: 'buffer' }))
+      await this.take(join(directory, name.toString('latin1')))
+  }
+
+  /** Deletes what an earlier process left. */
+  async resume(): Promise<void> {
+    if ((await readdir(this.#directory)).length > 0) this.#schedule()
+  }
+
+  /** Resolves once everything taken so far is deleted, or could not be. */
+  async emptied(): Promise<void> {
+    if (this.#timer !== undefined) this.#empty()
+    await this.#running
+  }
+
+  /** Forgets about deletions that have not begun; they are resumed at the next start. */
+  close(): void {
+    clearTimeout(this.#timer)
+    this.#timer = undefined
+  }
+
+  #schedule(): void {
+    this.#timer ??= setTimeout(() => this.#empty(), GATHER_MS).unref()
+  }
+
+  #empty(): void {
+    this.close()
+    this.#running = this.#running.then(async () => {
+      try {
+        const { failures } = await this.#workers.run('empty', { directory: this.#directory })
+        for (const failure of failures)
+          this.#log.warn('Cannot delete a removed tree, trying again at next start', { failure })
+      } catch (error) {
+        this.#log.warn('Deleting removed trees was interrupted', { error })
+      }
+    })
+  }
+}
