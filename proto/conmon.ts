@@ -18,7 +18,8 @@ export const monitorFiles = {
   consoleSocket: 'console.sock',
 } as const
 
-/** The descriptor on which a launched monitor writes one byte once it can be connected to. */
+/** On the command line after the directory: write one byte to `readyDescriptor` once you can be connected to. */
+export const announceFlag = '--announce'
 export const readyDescriptor = 3
 
 /** What a monitor is told when it is launched; it reads the file before it does anything else. */

@@ -1,0 +1,124 @@
+/** The control socket: who may connect, who is connected, and the way of requests, replies and events (proto/conmon.ts). */
+import { timingSafeEqual } from 'node:crypto'
+import { chmodSync, closeSync, rmSync } from 'node:fs'
+import { readable } from '#linux/epoll.ts'
+import { acceptUnix, listenUnix, peerUserId } from '#linux/unix-socket.ts'
+import {
+  decodeObject,
+  type Event,
+  encodeMessage,
+  type Frame,
+  frameTypes,
+  type MonitorStatus,
+  protocolVersion,
+  type Reply,
+  type Request,
+} from '#proto/conmon.ts'
+import { Connection, type ConnectionOwner } from './connection.ts'
+import { failureOf, MonitorFailure } from './failure.ts'
+import { parseRequest } from './parse-request.ts'
+import type { Reactor } from './reactor.ts'
+
+const maxConnections = 256
+
+/** A reply without the id of its request. */
+export type Answer = Reply extends infer R ? (R extends Reply ? Omit<R, 'id'> : never) : never
+
+export interface RequestHandler {
+  status(): MonitorStatus
+  /** @throws MonitorFailure */
+  handle(request: Request): Promise<Answer> | Answer
+  /** Somebody has proved to be the daemon. */
+  clientCame(): void
+  /** The last client has gone. */
+  clientsGone(): void
+}
+
+export class ControlServer implements ConnectionOwner {
+  readonly #reactor: Reactor
+  readonly #path: string
+  readonly #cookie: Buffer
+  readonly #handler: RequestHandler
+  readonly #fd: number
+  /** Value: whether the client has shown the cookie. */
+  readonly #connections = new Map<Connection, boolean>()
+
+  /** @throws LinuxError EADDRINUSE when another monitor has been launched there */
+  constructor(reactor: Reactor, path: string, cookie: string, handler: RequestHandler) {
+    this.#reactor = reactor
+    this.#path = path
+    this.#cookie = Buffer.from(cookie)
+    this.#handler = handler
+    this.#fd = listenUnix(path)
+    chmodSync(path, 0o600)
+    reactor.add(this.#fd, readable, () => this.#accept())
+  }
+
+  /** Tells every client. */
+  broadcast(event: Event): void {
+    const frame = encodeMessage('event', event)
+    for (const [connection, known] of this.#connections) if (known) connection.send(frame)
+  }
+
+  /** Resolves when no client has anything left to be sent. */
+  async whenSent(): Promise<void> {
+    await Promise.all([...this.#connections.keys()].map((connection) => connection.whenSent()))
+  }
+
+  close(): void {
+    this.#reactor.remove(this.#fd)
+    closeSync(this.#fd)
+    rmSync(this.#path, { force: true })
+    for (const connection of this.#connections.keys()) connection.close()
+  }
+
+  received(connection: Connection, frame: Frame): void {
+    if (frame.type === frameTypes.hello) this.#hello(connection, frame)
+    else if (this.#connections.get(connection) !== true) throw new MonitorFailure('permission-denied', 'no hello')
+    else if (frame.type === frameTypes.request) this.#request(connection, frame)
+  }
+
+  closed(connection: Connection): void {
+    this.#connections.delete(connection)
+    if (this.#connections.size === 0) this.#handler.clientsGone()
+  }
+
+  #accept(): void {
+    for (;;) {
+      const fd = acceptUnix(this.#fd)
+      if (fd === undefined) return
+      if (this.#connections.size >= maxConnections || peerUserId(fd) !== process.geteuid?.()) closeSync(fd)
+      else this.#connections.set(new Connection(this.#reactor, fd, this), false)
+    }
+  }
+
+  #hello(connection: Connection, frame: Frame): void {
+    const cookie = decodeObject(frame.payload)?.cookie
+    if (typeof cookie !== 'string' || !this.#isCookie(Buffer.from(cookie))) {
+      const failure = { kind: 'permission-denied', message: 'The cookie is not that of this container' } as const
+      connection.send(encodeMessage('reply', { id: 0, reply: 'failed', failure }))
+      connection.closeWhenSent()
+      return
+    }
+    this.#connections.set(connection, true)
+    const status = this.#handler.status()
+    connection.send(encodeMessage('welcome', { protocol: protocolVersion, pid: process.pid, status }))
+    this.#handler.clientCame()
+  }
+
+  #isCookie(given: Buffer): boolean {
+    return given.length === this.#cookie.length && timingSafeEqual(given, this.#cookie)
+  }
+
+  #request(connection: Connection, frame: Frame): void {
+    const { id, request, failure } = parseRequest(frame.payload)
+    const answer = request === undefined ? Promise.reject(failure) : this.#answer(request)
+    void answer
+      .catch((error: unknown): Answer => ({ reply: 'failed', failure: failureOf(error) }))
+      .then((done) => connection.send(encodeMessage('reply', { id, ...done })))
+  }
+
+  async #answer(request: Request): Promise<Answer> {
+    return this.#handler.handle(request)
+  }
+}

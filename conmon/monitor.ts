@@ -1,0 +1,279 @@
+/**
+ * The life of one container as its monitor sees it.
+ *
+ *               create                runtime done              init ends
+ *   launched ───────────► creating ───────────────► alive ───────────────► ending ──► ended, and the monitor exits
+ *      │                     │
+ *      │ shutdown, or the    └─ failed: the runtime's leftovers are removed, the failure is told, the monitor exits
+ *      └─ daemon is gone: the monitor exits
+ */
+import { join } from 'node:path'
+import { containerCgroupPath } from '#linux/cgroup.ts'
+import { isErrno } from '#linux/errno.ts'
+import { killCgroup } from '#linux/kill-cgroup.ts'
+import { bootId, isAlive, type ProcessIdentity, processIdentity } from '#linux/proc.ts'
+import { readBounded } from '#linux/read-bounded.ts'
+import { realtimeNs } from '#linux/realtime.ts'
+import {
+  type ExitRecord,
+  exitRecordToWire,
+  type InitProcess,
+  type MonitorOptions,
+  type MonitorStatus,
+  monitorFiles,
+  type Request,
+} from '#proto/conmon.ts'
+import { type Answer, ControlServer, type RequestHandler } from './control-server.ts'
+import { ExitRecordFile, exitFields } from './exit-record.ts'
+import { MonitorFailure } from './failure.ts'
+import { killDescendants } from './kill-descendants.ts'
+import { ContainerLog } from './log/container-log.ts'
+import { OomWatch } from './oom-watch.ts'
+import type { InitExit } from './reaper.ts'
+import type { Report } from './report.ts'
+import { Runtime, type RuntimeParts } from './runtime.ts'
+import { openStdio } from './stdio/open-stdio.ts'
+import type { ContainerStdio, Output } from './stdio/stdio.ts'
+import { settlesWithin } from './within.ts'
+
+/** How long output may be held open by somebody outside the container after its end. */
+const drainTimeoutMs = 2000
+const killTimeoutMs = 5000
+const deleteTimeoutMs = 10_000
+/** How long the last words may take to reach the clients. */
+const farewellTimeoutMs = 1000
+
+interface Alive {
+  readonly init: ProcessIdentity
+  readonly stdio: ContainerStdio
+  readonly record: ExitRecordFile
+  readonly oom: OomWatch | undefined
+  readonly cgroup: string | undefined
+}
+
+type Life =
+  | { readonly state: 'launched' }
+  | { readonly state: 'creating' }
+  | ({ readonly state: 'alive'; readonly started: boolean; readonly starting: boolean } & Alive)
+  | { readonly state: 'ending'; readonly init: ProcessIdentity }
+  | { readonly state: 'ended'; readonly record: ExitRecord }
+
+export interface MonitorParts extends RuntimeParts {
+  readonly report: Report
+}
+
+export class Monitor implements RequestHandler {
+  readonly #options: MonitorOptions
+  readonly #dir: string
+  readonly #parts: MonitorParts
+  readonly #runtime: Runtime
+  readonly #server: ControlServer
+  readonly #clientCame: () => void
+  #life: Life = { state: 'launched' }
+  #log: ContainerLog | undefined
+
+  /** Listens from now on. @param clientCame is told of each client that has proved to be the daemon */
+  constructor(options: MonitorOptions, dir: string, parts: MonitorParts, clientCame: () => void) {
+    this.#options = options
+    this.#dir = dir
+    this.#parts = parts
+    this.#clientCame = clientCame
+    this.#runtime = new Runtime(options, dir, parts)
+    this.#server = new ControlServer(parts.reactor, join(dir, monitorFiles.socket), options.cookie, this)
+  }
+
+  status(): MonitorStatus {
+    const counters = { bytesLogged: this.#log?.bytesLogged ?? 0, bytesLost: this.#log?.bytesLost ?? 0 }
+    const life = this.#life
+    switch (life.state) {
+      case 'launched':
+      case 'creating':
+        return { state: life.state, ...counters }
+      case 'alive':
+        return { state: 'alive', init: wireInit(life.init), started: life.started, ...counters }
+      case 'ending':
+        return { state: 'ending', init: wireInit(life.init), ...counters }
+      case 'ended':
+        return { state: 'ended', record: exitRecordToWire(life.record), ...counters }
+    }
+  }
+
+  handle(request: Request): Promise<Answer> | Answer {
+    switch (request.request) {
+      case 'create':
+        return this.#create()
+      case 'start':
+        return this.#start()
+      case 'status':
+        return { reply: 'status', status: this.status() }
+      case 'reopen-log':
+        return this.#reopenLog()
+      case 'resize':
+        this.#alive('resize the terminal of').stdio.resize(request)
+        return { reply: 'done' }
+      case 'close-stdin':
+        this.#alive('close the input of').stdio.closeInput()
+        return { reply: 'done' }
+      case 'attach':
+        throw new MonitorFailure('unimplemented', 'Attaching comes later')
+      case 'shutdown':
+        return this.#shutdown()
+    }
+  }
+
+  clientCame(): void {
+    this.#clientCame()
+  }
+
+  /** Nothing has been created and nobody is left who could ask for it. */
+  clientsGone(): void {
+    if (this.#life.state === 'launched') void this.#leave()
+  }
+
+  async #create(): Promise<Answer> {
+    if (this.#life.state !== 'launched') throw this.#refusal('create')
+    this.#life = { state: 'creating' }
+    try {
+      const alive = await this.#parts.reaper.whileHolding(() => this.#makeContainer())
+      return { reply: 'created', init: wireInit(alive.init) }
+    } catch (error) {
+      // Once the reply to this request is on its way.
+      setImmediate(() => void this.#leave())
+      throw error
+    }
+  }
+
+  async #makeContainer(): Promise<Alive> {
+    const record = new ExitRecordFile(this.#dir)
+    try {
+      const alive = await this.#createWith(record)
+      this.#life = { state: 'alive', started: false, starting: false, ...alive }
+      void this.#parts.reaper.watch(alive.init).then((exit) => this.#end(alive, exit))
+      return alive
+    } catch (error) {
+      await this.#cleanUp()
+      record.discard()
+      throw error
+    }
+  }
+
+  async #createWith(record: ExitRecordFile): Promise<Alive> {
+    const { reactor } = this.#parts
+    const { logPath } = this.#options
+    if (logPath !== undefined)
+      this.#log = new ContainerLog(logPath, (error) => this.#parts.report(`cannot write the log: ${error}`))
+    const stdio = openStdio(this.#options, this.#dir, reactor, this.#log ?? dropped)
+    await this.#runtime.create(stdio)
+    const init = this.#readInit()
+    const cgroup = containerCgroupPath(init.pid)
+    await stdio.begin()
+    return { init, stdio, record, cgroup, oom: cgroup === undefined ? undefined : new OomWatch(reactor, cgroup) }
+  }
+
+  /** The runtime reports a pid only; until it is waited for, the process is there, dead or alive. */
+  #readInit(): ProcessIdentity {
+    const path = join(this.#dir, monitorFiles.pid)
+    const text = readBounded(path, 64).toString()
+    const init = /^\d+$/.test(text) ? processIdentity(Number(text)) : undefined
+    if (init === undefined)
+      throw new MonitorFailure('internal', `The runtime's pid file "${path}" names no process: "${text}"`)
+    return init
+  }
+
+  /** After a failed create: whatever the runtime has left behind, first as the runtime knows it, then as the kernel does. */
+  async #cleanUp(): Promise<void> {
+    await this.#parts.reaper.whileHolding(async () => {
+      if (!(await this.#runtime.deleteForced(deleteTimeoutMs)))
+        this.#parts.report('the runtime could not delete the container')
+    })
+    await killDescendants(killTimeoutMs)
+  }
+
+  async #start(): Promise<Answer> {
+    const life = this.#life
+    if (life.state !== 'alive' || life.started || life.starting) throw this.#refusal('start')
+    this.#life = { ...life, starting: true }
+    try {
+      await this.#runtime.start()
+      if (this.#life.state === 'alive') this.#life = { ...this.#life, starting: false, started: true }
+      return { reply: 'done' }
+    } catch (error) {
+      if (this.#life.state === 'alive') this.#life = { ...this.#life, starting: false }
+      throw error
+    }
+  }
+
+  #reopenLog(): Answer {
+    this.#alive('reopen the log of')
+    this.#log?.reopen()
+    return { reply: 'done' }
+  }
+
+  #shutdown(): Answer {
+    const life = this.#life
+    if (life.state === 'creating' || (life.state === 'alive' && isAlive(life.init))) throw this.#refusal('leave')
+    if (life.state === 'launched') setImmediate(() => void this.#leave())
+    return { reply: 'done' }
+  }
+
+  /** Order matters: output, log, counters, record, notice (design §3.3). Nothing on the way may keep the record from being written. */
+  async #end({ init, stdio, record, oom, cgroup }: Alive, exit: InitExit): Promise<void> {
+    const finishedAtUnixNs = realtimeNs()
+    this.#life = { state: 'ending', init }
+    const { report } = this.#parts
+    if (this.#options.sharedPidNamespace && cgroup !== undefined) {
+      await attempt(report, 'kill the rest of the container', () => killCgroup(cgroup, { timeoutMs: killTimeoutMs }))
+    }
+    await attempt(report, 'read the rest of the output', () => stdio.drain(drainTimeoutMs))
+    await attempt(report, 'complete the log', () => this.#log?.end())
+    const fields = exitFields(exit)
+    const ended: ExitRecord = {
+      id: this.#options.id,
+      pid: init.pid,
+      startTime: init.startTime,
+      bootId: bootId(),
+      ...fields,
+      oomKilled: fields.code !== 0 && (oom?.hasKilled() ?? false),
+      finishedAtUnixNs,
+      bytesLogged: this.#log?.bytesLogged ?? 0,
+      bytesLost: this.#log?.bytesLost ?? 0,
+    }
+    await attempt(report, 'write the exit record', () => record.write(ended))
+    this.#life = { state: 'ended', record: ended }
+    this.#server.broadcast({ event: 'exited', record: exitRecordToWire(ended) })
+    stdio.close()
+    oom?.close()
+    await this.#leave()
+  }
+
+  /** Lets the last words out and ends the loop, and with it the process. */
+  async #leave(): Promise<void> {
+    await settlesWithin(this.#server.whenSent(), farewellTimeoutMs)
+    this.#server.close()
+    this.#parts.reactor.stop()
+  }
+
+  #alive(what: string): Alive {
+    if (this.#life.state !== 'alive') throw this.#refusal(what)
+    return this.#life
+  }
+
+  #refusal(what: string): MonitorFailure {
+    return new MonitorFailure(
+      'failed-precondition',
+      `Cannot ${what} container "${this.#options.id}": it is ${this.#life.state}`,
+    )
+  }
+}
+
+const dropped: Output = { write: () => {}, flush: () => {} }
+
+const wireInit = ({ pid, startTime }: ProcessIdentity): InitProcess => ({ pid, startTime: String(startTime) })
+
+async function attempt(report: Report, what: string, work: () => Promise<void> | void | undefined): Promise<void> {
+  try {
+    await work()
+  } catch (error) {
+    report(`cannot ${what}: ${isErrno(error) ? error.code : String(error)}`)
+  }
+}

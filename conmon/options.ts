@@ -1,0 +1,82 @@
+/** The command line (`conmon <directory> [--announce]`) and the options file in that directory, which keeps the cookie out of sight. */
+import { readFileSync } from 'node:fs'
+import { isAbsolute, join } from 'node:path'
+import { announceFlag, decodeObject, type MonitorOptions, monitorFiles } from '#proto/conmon.ts'
+
+export interface Arguments {
+  /** The state directory of the container. */
+  readonly dir: string
+  /** Whether whoever launched us waits for a byte on `readyDescriptor`. */
+  readonly announce: boolean
+}
+
+/** @throws TypeError when the command line is not as it must be */
+export function parseArguments(args: readonly string[]): Arguments {
+  const [dir, flag] = args
+  const announce = flag === announceFlag
+  if (dir === undefined || !isAbsolute(dir) || args.length !== (announce ? 2 : 1)) {
+    throw new TypeError(`usage: conmon <absolute path of the state directory> [${announceFlag}]`)
+  }
+  return { dir, announce }
+}
+
+/** @throws TypeError naming the option that is not what it must be */
+export function readOptions(dir: string): MonitorOptions {
+  const path = join(dir, monitorFiles.options)
+  const options = decodeObject(readFileSync(path))
+  if (options === undefined) throw new TypeError(`options file "${path}" is not a JSON object`)
+  return parseOptions(options)
+}
+
+type Fields = Record<string, unknown>
+
+export function parseOptions(fields: Fields): MonitorOptions {
+  const runtime = fieldsOf(fields, 'runtime')
+  return {
+    id: text(fields, 'id'),
+    cookie: text(fields, 'cookie'),
+    runtime: {
+      path: absolutePath(runtime, 'path'),
+      root: absolutePath(runtime, 'root'),
+      systemdCgroup: flag(runtime, 'systemdCgroup'),
+    },
+    terminal: flag(fields, 'terminal'),
+    stdin: flag(fields, 'stdin'),
+    stdinOnce: flag(fields, 'stdinOnce'),
+    ...(fields.logPath !== undefined && { logPath: absolutePath(fields, 'logPath') }),
+    ...(fields.oomScoreAdj !== undefined && { oomScoreAdj: whole(fields, 'oomScoreAdj', -1000, 1000) }),
+    cgroupPath: text(fields, 'cgroupPath'),
+    sharedPidNamespace: flag(fields, 'sharedPidNamespace'),
+    createTimeoutMs: whole(fields, 'createTimeoutMs', 1, 2 ** 31 - 1),
+  }
+}
+
+function text(fields: Fields, name: string): string {
+  const value = fields[name]
+  if (typeof value === 'string' && value !== '' && !value.includes('\0')) return value
+  throw new TypeError(`option "${name}" is not a text`)
+}
+
+function absolutePath(fields: Fields, name: string): string {
+  const value = text(fields, name)
+  if (isAbsolute(value)) return value
+  throw new TypeError(`option "${name}" is not an absolute path: "${value}"`)
+}
+
+function flag(fields: Fields, name: string): boolean {
+  const value = fields[name]
+  if (typeof value === 'boolean') return value
+  throw new TypeError(`option "${name}" is not true or false`)
+}
+
+function whole(fields: Fields, name: string, least: number, most: number): number {
+  const value = fields[name]
+  if (typeof value === 'number' && Number.isInteger(value) && value >= least && value <= most) return value
+  throw new TypeError(`option "${name}" is not a whole number from ${least} to ${most}`)
+}
+
+function fieldsOf(fields: Fields, name: string): Fields {
+  const value = fields[name]
+  if (typeof value === 'object' && value !== null) return { ...value }
+  throw new TypeError(`option "${name}" is not an object`)
+}

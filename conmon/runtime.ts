@@ -1,0 +1,184 @@
+/** Runs the OCI runtime (runc, crun): create, start and delete of this one container, each with a deadline. */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { closeSync, readFileSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { readSome, tryAgain } from '#linux/descriptor.ts'
+import { readable } from '#linux/epoll.ts'
+import { isErrno } from '#linux/errno.ts'
+import { makePipe, setNonblock } from '#linux/pipes.ts'
+import { type MonitorOptions, monitorFiles } from '#proto/conmon.ts'
+import { MonitorFailure } from './failure.ts'
+import type { OomScore } from './oom-score.ts'
+import type { Reactor } from './reactor.ts'
+import type { Reaper } from './reaper.ts'
+import { maxComplaintBytes, runtimeFailure } from './runtime-complaint.ts'
+import type { ContainerStdio } from './stdio/stdio.ts'
+
+/** From scratch: nothing of the daemon's environment reaches a runtime or its hooks. */
+const environment = { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' }
+
+type Descriptors = readonly [number | 'ignore', number | 'ignore', number | 'ignore']
+
+interface RuntimeEnd {
+  readonly ok: boolean
+  readonly late: boolean
+  readonly ending: string
+}
+
+export interface RuntimeParts {
+  readonly reactor: Reactor
+  readonly reaper: Reaper
+  readonly oomScore: OomScore
+}
+
+export class Runtime {
+  readonly #options: MonitorOptions
+  readonly #dir: string
+  readonly #parts: RuntimeParts
+  readonly #logPath: string
+
+  constructor(options: MonitorOptions, dir: string, parts: RuntimeParts) {
+    this.#options = options
+    this.#dir = dir
+    this.#parts = parts
+    this.#logPath = join(dir, monitorFiles.runtimeLog)
+  }
+
+  /** Creates the container with these standard streams. @throws MonitorFailure with the runtime's words */
+  async create(stdio: ContainerStdio): Promise<void> {
+    const { id, createTimeoutMs } = this.#options
+    const files = ['--bundle', this.#dir, '--pid-file', join(this.#dir, monitorFiles.pid)]
+    const running = this.#run(['create', ...files, ...stdio.runtimeArguments, id], stdio.runtimeStdio, createTimeoutMs)
+    stdio.handOver()
+    this.#check('create', await running, () => stdio.complaint(maxComplaintBytes))
+  }
+
+  /** @throws MonitorFailure with the runtime's words */
+  async start(): Promise<void> {
+    const { id, createTimeoutMs } = this.#options
+    const complaints = new Complaints(this.#parts.reactor)
+    try {
+      const running = this.#run(['start', id], ['ignore', complaints.write, complaints.write], createTimeoutMs)
+      complaints.handOver()
+      this.#check('start', await running, () => complaints.read())
+    } finally {
+      complaints.close()
+    }
+  }
+
+  /** Removes whatever there is of the container; says whether the runtime was content. */
+  async deleteForced(timeoutMs: number): Promise<boolean> {
+    const end = await this.#run(['delete', '--force', this.#options.id], ['ignore', 'ignore', 'ignore'], timeoutMs)
+    return end.ok
+  }
+
+  async #run(command: readonly string[], stdio: Descriptors, timeoutMs: number): Promise<RuntimeEnd> {
+    const { path, root, systemdCgroup } = this.#options.runtime
+    const global = [
+      '--root',
+      root,
+      '--log',
+      this.#logPath,
+      '--log-format',
+      'json',
+      ...(systemdCgroup ? ['--systemd-cgroup'] : []),
+    ]
+    rmSync(this.#logPath, { force: true })
+    const child = this.#parts.oomScore.forChild(() =>
+      spawn(path, [...global, ...command], { stdio: [...stdio], cwd: '/', env: environment, detached: true }),
+    )
+    const letGo = child.pid === undefined ? () => {} : this.#parts.reaper.leave(child.pid)
+    try {
+      return await ending(child, timeoutMs)
+    } finally {
+      letGo()
+    }
+  }
+
+  #check(verb: string, end: RuntimeEnd, complaint: () => Buffer): void {
+    if (end.ok) return
+    const { id } = this.#options
+    const what = `Cannot ${verb} container "${id}"`
+    if (end.late) throw new MonitorFailure('deadline-exceeded', `${what}: the runtime ${end.ending}`)
+    const { kind, message } = runtimeFailure(what, this.#readLog(), complaint(), `the runtime ${end.ending}`)
+    throw new MonitorFailure(kind, message)
+  }
+
+  #readLog(): Buffer {
+    try {
+      return readFileSync(this.#logPath).subarray(-64 * 1024)
+    } catch (error) {
+      if (isErrno(error, 'ENOENT')) return Buffer.alloc(0)
+      throw error
+    }
+  }
+}
+
+/** How the runtime ended. After the deadline it is killed with its whole process group. */
+function ending(child: ChildProcess, timeoutMs: number): Promise<RuntimeEnd> {
+  return new Promise((resolve) => {
+    let late = false
+    const timer = setTimeout(() => {
+      late = true
+      killGroup(child)
+    }, timeoutMs)
+    child.once('error', (error) => {
+      clearTimeout(timer)
+      resolve({ ok: false, late: false, ending: `could not be run: ${error.message}` })
+    })
+    child.once('exit', (code, signal) => {
+      clearTimeout(timer)
+      const how = signal === null ? `ended with exit code ${code}` : `was ended by ${signal}`
+      resolve({ ok: code === 0, late, ending: late ? `did not finish in ${timeoutMs} ms` : how })
+    })
+  })
+}
+
+/** Nobody has waited for the child yet, so its pid, and with it the group, is still its own. */
+function killGroup(child: ChildProcess): void {
+  if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return
+  try {
+    process.kill(-child.pid, 'SIGKILL')
+  } catch (error) {
+    if (!isErrno(error, 'ESRCH')) throw error
+  }
+}
+
+/** A pipe for what a runtime says, always emptied so that the runtime never waits for a reader; only the beginning is kept. */
+class Complaints {
+  readonly write: number
+  readonly #read: number
+  readonly #reactor: Reactor
+  readonly #kept = Buffer.alloc(maxComplaintBytes)
+  #length = 0
+
+  constructor(reactor: Reactor) {
+    const pipe = makePipe()
+    setNonblock(pipe.read, true)
+    this.write = pipe.write
+    this.#read = pipe.read
+    this.#reactor = reactor
+    reactor.add(this.#read, readable, () => this.#take())
+  }
+
+  handOver(): void {
+    closeSync(this.write)
+  }
+
+  read(): Buffer {
+    this.#take()
+    return this.#kept.subarray(0, this.#length)
+  }
+
+  close(): void {
+    this.#reactor.remove(this.#read)
+    closeSync(this.#read)
+  }
+
+  #take(): void {
+    const room = this.#length < maxComplaintBytes ? this.#kept.subarray(this.#length) : Buffer.alloc(4096)
+    const count = readSome(this.#read, room)
+    if (count > 0 && this.#length < maxComplaintBytes) this.#length += count
+    if (count <= 0 && count !== tryAgain) this.#reactor.remove(this.#read)
+  }
+}

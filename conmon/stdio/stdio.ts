@@ -1,0 +1,31 @@
+/** A container's standard streams seen from its monitor: pipes or a terminal, chosen once. */
+import type { StreamName } from '../log/cri-log.ts'
+
+/** Where output goes. */
+export interface Output {
+  /** The bytes are good only during the call. */
+  write(stream: StreamName, bytes: Buffer): void
+  /** Nothing more waits to be read just now. */
+  flush(): void
+}
+
+export interface ContainerStdio {
+  /** What the runtime's create has as its descriptors 0, 1 and 2; the container gets the same when it has no terminal. */
+  readonly runtimeStdio: readonly [number, number, number]
+  /** What is to be added to the runtime's create. */
+  readonly runtimeArguments: readonly string[]
+  /** The runtime runs: let go of what is the container's now. */
+  handOver(): void
+  /** The container exists: read its output from now on. */
+  begin(): Promise<void>
+  /** What a runtime that failed wrote, at most `maxBytes` of it. */
+  complaint(maxBytes: number): Buffer
+  /** Reads to the end of the output, or until `timeoutMs` are over because somebody outside the container holds it open. */
+  drain(timeoutMs: number): Promise<void>
+  /** The container reads the end of its input. Nothing happens where there is no input. */
+  closeInput(): void
+  /** @throws RangeError without a terminal */
+  resize(size: { width: number; height: number }): void
+  /** Lets go of everything. Idempotent. */
+  close(): void
+}
