@@ -17,7 +17,8 @@ import { Watches } from './container/watch-exit.ts'
 import { type CriServer, serveCri } from './cri/server.ts'
 import { monitorProgram } from './monitor/monitor-program.ts'
 import { openPodNetwork } from './network/pod-network.ts'
-import { probeHandlers } from './oci/runtime-handlers.ts'
+import { openRuntimeHandlers } from './oci/runtime-handlers.ts'
+import { specHost } from './oci/spec-host.ts'
 import type { Parts } from './parts.ts'
 import { type Paths, pathsUnder } from './paths.ts'
 import { RecordStore } from './records/record-store.ts'
@@ -46,7 +47,7 @@ export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
   const containers: ContainerStore = new RecordStore({ dir: paths.containerRecords, codec: containerCodec, linux, log })
   const [storage, handlers] = await Promise.all([
     openStorage({ root: paths.storage, linux, log: log.child({ part: 'storage' }) }),
-    probeHandlers(config.runtimes, log),
+    openRuntimeHandlers(config.runtimes, log),
     sandboxes.load(),
     containers.load(),
   ])
@@ -58,7 +59,7 @@ export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
     log: log.child({ part: 'image' }),
     inUse: (id) => containers.all().some(({ record }) => record.imageId === id),
   })
-  const network = await openPodNetwork({
+  const network = openPodNetwork({
     configDir: config.network.configDir,
     binDirs: config.network.binDirs,
     cacheDir: paths.networkCache,
@@ -70,6 +71,7 @@ export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
     log,
     linux,
     host,
+    specHost: specHost(host),
     bootId: linux.bootId(),
     paths,
     storage,
@@ -114,7 +116,7 @@ function lockState(linux: Parts['linux'], path: string, state: string): { releas
 
 function logHost(log: Log, host: HostFacts): void {
   log.info('Host', {
-    kernel: host.kernel,
+    kernel: host.kernel.release,
     cgroups: host.cgroup.version,
     apparmor: host.apparmor,
     selinux: host.selinux,
@@ -139,7 +141,7 @@ async function close(parts: Parts, server: CriServer, lock: { release(): void })
   await parts.flights.abortAll(new RuntimeError('unavailable', 'The daemon is stopping'))
   parts.watches.close()
   for (const client of parts.sandboxInits.values()) client.close()
-  await parts.network.close()
+  parts.network.close()
   await parts.storage.close()
   lock.release()
 }

@@ -1,12 +1,12 @@
 /** The command `cricket`: `serve` is the daemon, the other words tell about it. */
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
+import { linux } from '#linux/linux.ts'
 import { messageOf, RuntimeError } from '#proto/errors.ts'
 import { renderConfig, renderDefaultConfig } from './config/document.ts'
 import { type CommandLine, parseFlags } from './config/flags.ts'
 import { loadConfig } from './config/load.ts'
 import { startDaemon } from './daemon.ts'
-import { linux } from '#linux/linux.ts'
 import { createLog } from './logging.ts'
 import { adoptOrphans } from './reap-orphans.ts'
 import { API_VERSION, RUNTIME_NAME, VERSION } from './version.ts'
@@ -59,8 +59,8 @@ async function serve({ flags }: CommandLine): Promise<void> {
     log.error('Ending after a fault', { error })
     process.exit(70)
   })
-  const daemon = await startDaemon(config, log)
   adoptOrphans(linux)
+  const daemon = await startDaemon(config, log)
   giveBackStartMemory()
   await terminated()
   await daemon.close()

@@ -15,6 +15,7 @@ import type { MonitorProgram } from './monitor/launch-monitor.ts'
 import type { MonitorClient } from './monitor/monitor-client.ts'
 import type { PodNetwork } from './network/pod-network.ts'
 import type { RuntimeHandlers } from './oci/runtime-handlers.ts'
+import type { SpecHost } from './oci/spec/host.ts'
 import type { Paths } from './paths.ts'
 import type { SandboxStore } from './sandbox/sandbox.ts'
 
@@ -23,6 +24,8 @@ export interface Parts {
   readonly log: Log
   readonly linux: Linux
   readonly host: HostFacts
+  /** The same host as the OCI spec parts see it. */
+  readonly specHost: SpecHost
   readonly bootId: string
   readonly paths: Paths
   readonly storage: Storage

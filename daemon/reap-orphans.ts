@@ -4,20 +4,20 @@
  */
 import type { Linux } from '#linux/linux.ts'
 
-/** libuv collects its own children in the turn of the event loop in which they end; whoever stays a zombie is no child of it. */
-const settleMs = 500
+/** Many children end at once; libuv collects its own in the same turn of the event loop. */
+const settleMs = 100
 
+/** Call once, before the first child is started. */
 export function adoptOrphans(linux: Linux): void {
   linux.becomeSubreaper()
-  let suspects = new Set<number>()
-  let timer: NodeJS.Timeout | undefined
+  const own = linux.watchOwnChildren()
+  let isDue = false
   const look = () => {
-    const zombies = linux.reapableChildren()
-    for (const pid of zombies) if (suspects.has(pid)) linux.waitForChild(pid)
-    suspects = new Set(zombies.filter((pid) => !suspects.has(pid)))
-    timer = suspects.size > 0 ? setTimeout(look, settleMs).unref() : undefined
+    isDue = false
+    linux.reapOrphans(own.pids())
   }
   process.on('SIGCHLD', () => {
-    timer ??= setTimeout(look, settleMs).unref()
+    if (!isDue) setTimeout(look, settleMs).unref()
+    isDue = true
   })
 }

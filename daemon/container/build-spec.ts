@@ -1,9 +1,10 @@
 /** Gathers the facts that the pure spec builder wants: the pod's namespaces and files, the rootfs's users, the host. */
 import type { ImageRecord } from '#image/image-store.ts'
 import { RuntimeError } from '#proto/errors.ts'
-import { type ContainerConfig, NamespaceMode } from '#proto/generated/api.ts'
+import type { ContainerConfig } from '#proto/generated/api.ts'
 import type { RuntimeHandler } from '../oci/runtime-handlers.ts'
 import { containerSpec } from '../oci/spec/container-spec.ts'
+import { namespaceModes } from '../oci/spec/namespaces.ts'
 import { readUserFiles } from '../oci/spec/rootfs-user.ts'
 import type { OciSpec } from '../oci/spec/types.ts'
 import type { Parts } from '../parts.ts'
@@ -11,7 +12,7 @@ import { podHostname } from '../sandbox/etc-files.ts'
 import { podNamespaces, type Sandbox } from '../sandbox/sandbox.ts'
 import type { Container, ContainerProcess } from './container.ts'
 
-export type SpecNeeds = Pick<Parts, 'containers' | 'host' | 'linux' | 'paths'>
+export type SpecNeeds = Pick<Parts, 'containers' | 'linux' | 'paths' | 'specHost'>
 
 export interface SpecInput {
   readonly sandbox: Sandbox
@@ -24,29 +25,6 @@ export interface BuiltSpec {
   readonly spec: OciSpec
   readonly process: ContainerProcess
   readonly warnings: readonly string[]
-}
-
-/** Where a container's processes live. */
-export type PidNamespace =
-  | { readonly kind: 'own' }
-  | { readonly kind: 'host' }
-  | { readonly kind: 'pod' }
-  | { readonly kind: 'target'; readonly containerId: string }
-
-/** The container's own wish, else the pod's. A pod without a PID namespace to share gives each container one. */
-export function pidNamespace(sandbox: Sandbox, config: ContainerConfig): PidNamespace {
-  const pod = sandbox.record.config.linux?.securityContext?.namespaceOptions
-  const options = config.linux?.securityContext?.namespaceOptions ?? pod
-  switch (options?.pid ?? NamespaceMode.POD) {
-    case NamespaceMode.NODE:
-      return { kind: 'host' }
-    case NamespaceMode.TARGET:
-      return { kind: 'target', containerId: options?.targetId ?? '' }
-    case NamespaceMode.POD:
-      return podNamespaces(sandbox.record.config).sharedPid ? { kind: 'pod' } : { kind: 'own' }
-    default:
-      return { kind: 'own' }
-  }
 }
 
 /** The OCI spec of a container whose rootfs is mounted. @throws RuntimeError what the builder refuses */
@@ -65,14 +43,14 @@ export async function buildSpec(
     sandboxId: sandbox.record.id,
     image: image.config,
     imageName: record.config.image?.userSpecifiedImage || record.config.image?.image || image.id,
-    host: needs.host,
+    host: needs.specHost,
     features: handler.features,
     rootfs: { path: rootfs, ...readUserFiles(needs.linux, rootfs) },
     namespaces: {
       net: hostNetwork ? 'host' : paths.pin('net'),
       ipc: hostIpc ? 'host' : paths.pin('ipc'),
       uts: hostNetwork ? 'host' : paths.pin('uts'),
-      pid: pidPath(needs, sandbox, pidNamespace(sandbox, record.config)),
+      pid: pidPath(needs, sandbox, record.config),
     },
     hostname: podHostname(sandbox.record.config),
     etcFiles: {
@@ -83,19 +61,26 @@ export async function buildSpec(
     },
     cgroupsPath: record.cgroupsPath,
   })
-  return { spec: built.spec, warnings: built.warnings, process: { user: built.user, stopSignal: built.stopSignal } }
+  return {
+    spec: built.spec,
+    warnings: built.warnings,
+    process: {
+      user: { ...built.user, supplementalGroups: [...built.user.supplementalGroups] },
+      stopSignal: built.stopSignal,
+    },
+  }
 }
 
-function pidPath(needs: SpecNeeds, sandbox: Sandbox, pid: PidNamespace): string {
-  switch (pid.kind) {
-    case 'own':
+function pidPath(needs: SpecNeeds, sandbox: Sandbox, config: ContainerConfig): string {
+  switch (namespaceModes(config, sandbox.record.config).pid) {
+    case 'container':
       return 'new'
     case 'host':
       return 'host'
     case 'pod':
       return needs.paths.sandbox(sandbox.record.id).pin('pid')
     case 'target':
-      return targetPath(needs, sandbox, pid.containerId)
+      return targetPath(needs, sandbox, config.linux?.securityContext?.namespaceOptions?.targetId ?? '')
   }
 }
 

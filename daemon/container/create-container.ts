@@ -17,11 +17,12 @@ import type { MonitorClient } from '../monitor/monitor-client.ts'
 import { cgroupsPath, hostCgroupPath } from '../oci/cgroup-path.ts'
 import { runtimeCli } from '../oci/runtime-cli.ts'
 import type { RuntimeHandler } from '../oci/runtime-handlers.ts'
+import { namespaceModes } from '../oci/spec/namespaces.ts'
 import { validateContainerConfig } from '../oci/spec/validate.ts'
 import type { Parts } from '../parts.ts'
 import { sameConfig } from '../same-config.ts'
 import type { Sandbox } from '../sandbox/sandbox.ts'
-import { type BuiltSpec, buildSpec, pidNamespace } from './build-spec.ts'
+import { type BuiltSpec, buildSpec } from './build-spec.ts'
 import { type Container, type ContainerRecord, containerKey } from './container.ts'
 import { watchExit } from './watch-exit.ts'
 
@@ -32,7 +33,7 @@ export type CreateNeeds = Pick<
   | 'containers'
   | 'flights'
   | 'handlers'
-  | 'host'
+  | 'specHost'
   | 'images'
   | 'linux'
   | 'locks'
@@ -194,7 +195,7 @@ function launch(needs: CreateNeeds, { sandbox, container, handler }: BundleInput
       stdinOnce: config.stdinOnce,
       ...(record.logPath && { logPath: record.logPath }),
       cgroupPath: record.cgroupsPath,
-      sharedPidNamespace: pidNamespace(sandbox, config).kind !== 'own',
+      sharedPidNamespace: namespaceModes(config, sandbox.record.config).pid !== 'container',
       createTimeoutMs,
     },
   })

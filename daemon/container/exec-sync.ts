@@ -87,9 +87,10 @@ async function run(
       : undefined
   try {
     const cli = runtimeCli(needs.handlers.resolve(runtimeHandler))
-    const result = await cli.exec({ id, command, pidFile, maxOutput, signal: ending.signal })
+    return await cli.exec({ id, command, pidFile, maxOutput, signal: ending.signal })
+  } catch (error) {
     ending.signal.throwIfAborted()
-    return result
+    throw error
   } finally {
     clearTimeout(timer)
     signal?.removeEventListener('abort', onAbort)

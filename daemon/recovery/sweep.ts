@@ -52,5 +52,5 @@ async function sweepDirectory(
 
 /** Which runtime made it is not known any more. */
 async function deleteFromRuntimes(needs: SweepNeeds, id: string): Promise<void> {
-  for (const handler of needs.handlers.all()) await runtimeCli(handler).delete(id, { force: true })
+  for (const handler of needs.handlers.list()) await runtimeCli(handler).delete(id, { force: true })
 }

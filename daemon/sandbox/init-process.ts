@@ -12,12 +12,11 @@ import { cgroupsPath, hostCgroupPath } from '../oci/cgroup-path.ts'
 import { runtimeCli } from '../oci/runtime-cli.ts'
 import { sandboxSpec } from '../oci/spec/sandbox-spec.ts'
 import type { Parts } from '../parts.ts'
-import { podHostname } from './etc-files.ts'
 import { podNamespaces, type Sandbox, type SandboxRecord } from './sandbox.ts'
 
 export type InitNeeds = Pick<
   Parts,
-  'config' | 'handlers' | 'host' | 'linux' | 'log' | 'monitorProgram' | 'paths' | 'sandboxInits'
+  'config' | 'handlers' | 'specHost' | 'linux' | 'log' | 'monitorProgram' | 'paths' | 'sandboxInits'
 >
 
 const createTimeoutMs = 60_000
@@ -27,7 +26,9 @@ export async function startInit(needs: InitNeeds, sandbox: Sandbox): Promise<Pro
   const { record } = sandbox
   const paths = needs.paths.sandbox(record.id)
   await requireProgram(needs.config.sandbox.initPath)
-  await mkdir(join(paths.init, 'rootfs'), { recursive: true, mode: 0o700 })
+  await mkdir(paths.init, { mode: 0o700 })
+  // The init is nobody, and this is its root directory.
+  await mkdir(join(paths.init, 'rootfs'), { mode: 0o755 })
   await writeFile(join(paths.init, 'config.json'), JSON.stringify(specOf(needs, record)), { mode: 0o600 })
   const handler = needs.handlers.resolve(record.runtimeHandler)
   const client = await launchMonitor({
@@ -86,19 +87,20 @@ const cgroupOf = (needs: InitNeeds, record: SandboxRecord): string =>
 function specOf(needs: InitNeeds, record: SandboxRecord) {
   const paths = needs.paths.sandbox(record.id)
   const { hostNetwork, hostIpc } = podNamespaces(record.config)
-  return sandboxSpec({
-    id: record.id,
+  const { spec, warnings } = sandboxSpec({
+    sandboxId: record.id,
+    sandbox: record.config,
+    host: needs.specHost,
     rootfs: join(paths.init, 'rootfs'),
-    init: needs.config.sandbox.initPath,
-    hostname: podHostname(record.config),
-    cgroupsPath: cgroupOf(needs, record),
-    namespaces: {
-      net: hostNetwork ? 'host' : paths.pin('net'),
-      ipc: hostIpc ? 'host' : paths.pin('ipc'),
-      uts: hostNetwork ? 'host' : paths.pin('uts'),
+    initPath: needs.config.sandbox.initPath,
+    pins: {
+      ...(!hostNetwork && { net: paths.pin('net'), uts: paths.pin('uts') }),
+      ...(!hostIpc && { ipc: paths.pin('ipc') }),
     },
-    host: needs.host,
+    cgroupsPath: cgroupOf(needs, record),
   })
+  for (const warning of warnings) needs.log.debug(warning, { sandbox: record.id })
+  return spec
 }
 
 async function requireProgram(path: string): Promise<void> {

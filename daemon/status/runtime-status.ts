@@ -1,14 +1,16 @@
 /** Status: what the node can do, from memory; the kubelet asks every few seconds. */
+import { access, constants } from 'node:fs/promises'
 import { StatusResponse } from '#proto/generated/api.ts'
+import type { RuntimeHandler } from '../oci/runtime-handlers.ts'
 import type { Parts } from '../parts.ts'
 import { RUNTIME_NAME, VERSION } from '../version.ts'
 
 type StatusNeeds = Pick<Parts, 'config' | 'handlers' | 'host' | 'network'>
 
 /** RuntimeReady and NetworkReady as they are, and what each runtime handler offers ("" is the default one). */
-export function runtimeStatus(needs: StatusNeeds, verbose: boolean): StatusResponse {
+export async function runtimeStatus(needs: StatusNeeds, verbose: boolean): Promise<StatusResponse> {
   const network = needs.network.ready()
-  const runtime = needs.handlers.ready()
+  const runtime = await runtimeReady(needs.handlers.resolve(''))
   return StatusResponse.fromPartial({
     status: {
       conditions: [
@@ -16,10 +18,7 @@ export function runtimeStatus(needs: StatusNeeds, verbose: boolean): StatusRespo
         condition('NetworkReady', network, 'NetworkPluginNotReady'),
       ],
     },
-    runtimeHandlers: needs.handlers.list().map(({ name, features }) => ({
-      name,
-      features: { recursiveReadOnlyMounts: features.recursiveReadOnlyMounts, userNamespaces: false },
-    })),
+    runtimeHandlers: [{ ...needs.handlers.resolve(''), name: '' }, ...needs.handlers.list()].map(handlerMessage),
     features: { supplementalGroupsPolicy: true, userNamespacesHostNetwork: false },
     info: verbose
       ? {
@@ -29,6 +28,20 @@ export function runtimeStatus(needs: StatusNeeds, verbose: boolean): StatusRespo
         }
       : {},
   })
+}
+
+const handlerMessage = ({ name, features }: RuntimeHandler) => ({
+  name,
+  features: { recursiveReadOnlyMounts: features.recursiveReadOnlyMounts, userNamespaces: false },
+})
+
+async function runtimeReady({ name, path }: RuntimeHandler): Promise<Readiness> {
+  try {
+    await access(path, constants.X_OK)
+    return { ok: true }
+  } catch {
+    return { ok: false, reason: `The program "${path}" of runtime handler "${name}" cannot be run` }
+  }
 }
 
 type Readiness = { readonly ok: true } | { readonly ok: false; readonly reason: string }
