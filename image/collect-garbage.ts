@@ -3,7 +3,6 @@
  * container's rootfs stay, the storage sees to that.
  */
 
-import type { Log } from '#proto/log.ts'
 import { type DiffId, type Digest, isDigest } from '#storage/digest.ts'
 import type { Storage } from '#storage/storage.ts'
 import type { ImageRecord } from './image-record.ts'
@@ -13,21 +12,16 @@ export interface CollectNeeds {
   readonly storage: Storage
   readonly leases: Leases
   readonly images: () => readonly ImageRecord[]
-  readonly log: Log
 }
 
 /** One collection at a time; pulls that begin meanwhile wait for its end before they look what is there. */
-export const collectGarbage = ({ storage, leases, images, log }: CollectNeeds): Promise<void> =>
+export const collectGarbage = ({ storage, leases, images }: CollectNeeds): Promise<void> =>
   leases.collecting(async () => {
     const leased = leases.digests
     const keptLayers = new Set<DiffId>([...images().flatMap(({ diffIds }) => diffIds), ...leased.map(asDiffId)])
     const keptBlobs = new Set<Digest>([...images().flatMap(documentsOf), ...leased])
     await storage.collectGarbage({ keep: keptLayers })
-    for (const digest of await storage.blobs.list()) {
-      if (keptBlobs.has(digest)) continue
-      log.debug('Removing a blob that no image needs', { digest })
-      await storage.blobs.remove(digest)
-    }
+    await storage.blobs.collectGarbage({ keep: keptBlobs })
   })
 
 /** Leases do not tell diff ids from blobs: one digest too many in a set of things to keep does no harm. */

@@ -102,6 +102,8 @@ const tryOnce = async (
     await input.blobs.put(digest, pieces(), { size, signal, ...resumeFrom })
   } catch (error) {
     throw sourceFailure ?? asDiskError(error, `Cannot store blob "${digest}"`)
+  } finally {
+    stream.discard()
   }
 }
 
@@ -112,7 +114,7 @@ const open = async (
   signal: AbortSignal,
 ): Promise<BlobStream> => {
   // All of it may be there, only never checked: nothing to ask for.
-  if (offset === descriptor.size && offset > 0) return { offset, bytes: nothing() }
+  if (offset === descriptor.size && offset > 0) return { offset, bytes: nothing(), discard: () => {} }
   try {
     return await source.blob(descriptor, offset, signal)
   } catch (error) {

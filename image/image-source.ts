@@ -18,6 +18,8 @@ export interface BlobStream {
   /** Where `bytes` begin in the blob: the offset that was asked for, or 0 when the sender cannot resume. */
   readonly offset: number
   readonly bytes: AsyncIterable<Uint8Array>
+  /** Gives up what has not been read; to be called in any case. */
+  discard(): void
 }
 
 export interface ImageSource {

@@ -141,8 +141,8 @@ export class Images {
 
   /** Removes layers and documents that nothing needs; for a slow timer, so that failed pulls leave nothing for ever. */
   async collectGarbage(): Promise<void> {
-    const { storage, log } = this.#input
-    await collectGarbage({ storage, log, leases: this.#leases, images: () => this.list() })
+    const { storage } = this.#input
+    await collectGarbage({ storage, leases: this.#leases, images: () => this.list() })
   }
 
   /** Bytes and inodes of images and of containers' own layers; cheap. */

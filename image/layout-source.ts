@@ -36,7 +36,8 @@ export class LayoutSource implements ImageSource {
   async blob({ digest }: Descriptor, offset: number, signal: AbortSignal): Promise<BlobStream> {
     const fd = this.#open(blobPath(digest))
     // The stream closes the descriptor.
-    return { offset, bytes: createReadStream('', { fd, start: offset, signal }) }
+    const bytes = createReadStream('', { fd, start: offset, signal })
+    return { offset, bytes, discard: () => void bytes.destroy() }
   }
 
   /** A small file by its fixed name: "index.json". */

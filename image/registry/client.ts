@@ -62,13 +62,13 @@ export class RegistryClient implements ImageSource {
     refuseEncoded(response, what)
     if (response.status === 200) {
       refuseLength(response, size, what)
-      return { offset: 0, bytes: response.body() }
+      return { offset: 0, bytes: response.body(), discard: response.discard }
     }
     if (offset === 0 || !isRange(response.headers['content-range'], offset, size)) {
       response.discard()
       throw new RuntimeError('failed-precondition', `Answer for ${what} is not the range that was asked for`)
     }
-    return { offset, bytes: response.body() }
+    return { offset, bytes: response.body(), discard: response.discard }
   }
 
   #readSmall(response: TransportResponse, maxBytes: number, what: string): Promise<Buffer> {

@@ -45,7 +45,7 @@ export const buildLayer = async (
     else archive.entry({ name, mode: 0o644, mtime: new Date(0) }, content)
   }
   const pieces: Buffer[] = []
-  archive.on('data', (piece: Buffer) => pieces.push(piece))
+  archive.on('data', (piece) => pieces.push(Buffer.from(piece as Uint8Array)))
   archive.finalize()
   await once(archive, 'end')
   return layerOf(Buffer.concat(pieces), compression)

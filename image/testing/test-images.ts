@@ -1,0 +1,90 @@
+/** A real store in a directory of its own, for one test. */
+
+import { mkdtemp, readdir, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { linux } from '#linux/linux.ts'
+import type { Log } from '#proto/log.ts'
+import { openStorage, type Storage } from '#storage/storage.ts'
+import { type Images, type OpenImages, openImages } from '../image-store.ts'
+import type { Timing } from '../registry/timing.ts'
+
+/** Long enough for a busy machine, short enough for tests that wait for it. */
+export const quickTiming: Timing = {
+  connectMs: 5_000,
+  responseMs: 5_000,
+  idleMs: 5_000,
+  leastBytes: 1,
+  documentMs: 10_000,
+  attempts: 3,
+  firstPauseMs: 5,
+  longestPauseMs: 20,
+  longestRetryAfterMs: 50,
+}
+
+export class TestImages implements AsyncDisposable {
+  readonly directory: string
+  readonly storage: Storage
+  readonly images: Images
+  /** Everything logged, as JSON lines. */
+  readonly logged: string[]
+
+  private constructor(directory: string, storage: Storage, images: Images, logged: string[]) {
+    this.directory = directory
+    this.storage = storage
+    this.images = images
+    this.logged = logged
+  }
+
+  /** @param directory one of an earlier instance, to start again on what it left */
+  static async open(
+    options: Partial<Pick<OpenImages, 'inUse' | 'timing' | 'platform' | 'env' | 'config'>> = {},
+    directory?: string,
+  ): Promise<TestImages> {
+    const root = directory ?? (await mkdtemp(join(tmpdir(), 'cricket-images-')))
+    const logged: string[] = []
+    const log = recordingLog(logged)
+    const storage = await openStorage({ root: join(root, 'storage'), linux, log })
+    const images = await openImages({
+      storage,
+      root: join(root, 'images'),
+      config: { insecureRegistries: [] },
+      linux,
+      log,
+      inUse: () => false,
+      timing: quickTiming,
+      env: {},
+      ...options,
+    })
+    return new TestImages(root, storage, images, logged)
+  }
+
+  /** Stops everything, leaves the directory; returns it. */
+  async stop(): Promise<string> {
+    await this.images.close()
+    await this.storage.close()
+    return this.directory
+  }
+
+  /** Names of the record files. */
+  async records(): Promise<string[]> {
+    return (await readdir(join(this.directory, 'images'))).filter((name) => name.endsWith('.json'))
+  }
+
+  async quarantined(): Promise<string[]> {
+    return readdir(join(this.directory, 'images', 'quarantine'))
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop()
+    await rm(this.directory, { recursive: true, force: true })
+  }
+}
+
+const recordingLog = (lines: string[]): Log => {
+  const write = (message: string, fields?: Record<string, unknown>): void => {
+    lines.push(JSON.stringify({ message, ...fields }))
+  }
+  const log: Log = { debug: write, info: write, warn: write, error: write, child: () => log }
+  return log
+}
