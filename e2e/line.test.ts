@@ -40,7 +40,7 @@ const IMPLEMENTED = new Set([
   ...['version', 'status', 'runtimeConfig'],
   ...['runPodSandbox', 'stopPodSandbox', 'removePodSandbox', 'podSandboxStatus', 'listPodSandbox'],
   ...['createContainer', 'startContainer', 'stopContainer', 'removeContainer', 'containerStatus', 'listContainers'],
-  ...['execSync'],
+  ...['execSync', 'reopenContainerLog'],
   ...['listImages', 'imageStatus', 'pullImage', 'removeImage', 'imageFsInfo'],
 ])
 
@@ -486,7 +486,13 @@ describe('the pod network', () => {
     })
     const server = await startPod(world.cri, sandbox, containerConfig('main', world.image, httpd))
     const clientPod = await podConfig(world.site, 'client')
-    const client = await startPod(world.cri, clientPod, containerConfig('main', world.image, IDLE))
+    // Without it busybox, unlike ping(8), does not try what the pod's ping_group_range allows.
+    const capabilities = { addCapabilities: ['NET_RAW'] }
+    const client = await startPod(
+      world.cri,
+      clientPod,
+      containerConfig('main', world.image, IDLE, { linux: { securityContext: { capabilities } } }),
+    )
     const { status: serverStatus } = await world.cri.runtime.podSandboxStatus({ podSandboxId: server.sandboxId })
     const address = serverStatus?.network?.ip ?? ''
     const inClient = (cmd: string[]) =>

@@ -12,12 +12,21 @@ import { podNamespaces } from './sandbox.ts'
 const shmBytes = 64 * 1024 * 1024
 
 /**
+ * What a pod's own network allows to any user in it: ping without CAP_NET_RAW, which is not among the default
+ * capabilities, and ports below 1024. As in containerd 2 and Docker; a pod's own sysctls win.
+ */
+const networkDefaults = { 'net.ipv4.ping_group_range': '0 2147483647', 'net.ipv4.ip_unprivileged_port_start': '0' }
+
+/**
  * Make and pin what the pod does not share with the host; set host name, loopback and sysctls inside; mount /dev/shm.
  * A pod on the host network keeps the host's UTS namespace too, as its host name is the node's.
  */
 export function makeNamespaces(linux: Linux, paths: SandboxPaths, config: PodSandboxConfig): void {
   const { hostNetwork, hostIpc } = podNamespaces(config)
-  const sysctls = podSysctls(config.linux?.sysctls ?? {}, { hostNetwork, hostIpc })
+  const sysctls = [
+    ...podSysctls(hostNetwork ? {} : networkDefaults, { hostNetwork, hostIpc }),
+    ...podSysctls(config.linux?.sysctls ?? {}, { hostNetwork, hostIpc }),
+  ]
   const kinds: ('net' | 'uts' | 'ipc')[] = []
   if (!hostNetwork) kinds.push('net', 'uts')
   if (!hostIpc) kinds.push('ipc')
