@@ -5,9 +5,8 @@
 
 import { createLogger, format, transports } from 'winston'
 import type { Log } from '#proto/log.ts'
+import type { LogLevel } from './config/schema.ts'
 import { plainFields } from './log-fields.ts'
-
-export type LogLevel = 'debug' | 'info' | 'warn' | 'error'
 
 export interface LogOptions {
   /** The least important level that is written. */
