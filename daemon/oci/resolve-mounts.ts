@@ -1,0 +1,48 @@
+/** Looks up the sources of requested mounts on this host: where their links lead, and how mounts spread from there. */
+import { realpath } from 'node:fs/promises'
+import { isErrno } from '#linux/errno.ts'
+import { type MountInfo, readMountInfo } from '#linux/mount-info.ts'
+import { type Mount, MountPropagation } from '#proto/generated/api.ts'
+import type { MountSource } from './spec/host.ts'
+import { absolutePath, impossible, isWithin, quoted } from './spec/refuse.ts'
+
+/**
+ * By the index in `requested`; image mounts are left out.
+ * @throws RuntimeError invalid-argument, or failed-precondition for a source that does not exist: the kubelet makes what it
+ *   wants to be made, and a directory that nobody asked for must not appear on the host
+ */
+export const resolveMountSources = async (requested: readonly Mount[]): Promise<Map<number, MountSource>> => {
+  const table = requested.some(needsPropagation) ? readMountInfo() : []
+  const entries = requested.map(async (mount, index): Promise<[number, MountSource][]> => {
+    if (mount.image) return []
+    const path = await resolved(`mounts[${index}].host_path`, mount.hostPath)
+    return [[index, { path, propagation: needsPropagation(mount) ? propagationAt(path, table) : 'private' }]]
+  })
+  return new Map((await Promise.all(entries)).flat())
+}
+
+/** The mount table of a busy node is long: it is only read where it matters. */
+const needsPropagation = ({ propagation }: Mount): boolean => propagation !== MountPropagation.PROPAGATION_PRIVATE
+
+const resolved = async (field: string, hostPath: string): Promise<string> => {
+  const path = absolutePath(field, hostPath)
+  try {
+    return await realpath(path)
+  } catch (cause) {
+    if (isErrno(cause, 'ENOENT', 'ENOTDIR')) throw impossible(`${field} ${quoted(path)} does not exist`, cause)
+    throw impossible(`Cannot resolve ${field} ${quoted(path)}`, cause)
+  }
+}
+
+/** Of the mount that the path lies on: the deepest one, and of several at one place the last, which covers the others. */
+const propagationAt = (path: string, table: readonly MountInfo[]): MountSource['propagation'] => {
+  let best: MountInfo | undefined
+  for (const mount of table) {
+    if (!isWithin(path, mount.mountpoint)) continue
+    if (!best || mount.mountpoint.length >= best.mountpoint.length) best = mount
+  }
+  const isShared = best?.propagation.some((tag) => tag.startsWith('shared:')) ?? false
+  const isSlave = best?.propagation.some((tag) => tag.startsWith('master:')) ?? false
+  if (isShared) return isSlave ? 'shared-slave' : 'shared'
+  return isSlave ? 'slave' : 'private'
+}
