@@ -10,7 +10,10 @@ import { runtimeCli } from '../oci/runtime-cli.ts'
 import type { Parts } from '../parts.ts'
 import { releaseNamespaces } from '../sandbox/namespaces.ts'
 
-export type SweepNeeds = Pick<Parts, 'containers' | 'handlers' | 'linux' | 'log' | 'paths' | 'sandboxes' | 'storage'>
+export type SweepNeeds = Pick<
+  Parts,
+  'containers' | 'handlers' | 'linux' | 'log' | 'network' | 'paths' | 'sandboxes' | 'storage'
+>
 
 export async function sweep(needs: SweepNeeds): Promise<void> {
   await sweepDirectory(needs, needs.paths.containers, async (name) => {
@@ -27,9 +30,24 @@ export async function sweep(needs: SweepNeeds): Promise<void> {
     if (id) releaseNamespaces(needs.linux, needs.paths.sandbox(id))
     return true
   })
+  await sweepNetwork(needs)
   for (const id of await needs.storage.rootfs.list()) {
     const known = ContainerId.safeParse(id).data
     if (!known || !needs.containers.get(known)) await needs.storage.rootfs.remove(id)
+  }
+}
+
+/** An attachment whose undo failed: its addresses and port rules are still taken. */
+async function sweepNetwork(needs: SweepNeeds): Promise<void> {
+  for (const id of needs.network.attached()) {
+    const known = SandboxId.safeParse(id).data
+    if (known && needs.sandboxes.get(known)) continue
+    try {
+      const pod = await needs.network.attachmentOf(id)
+      if (pod) await needs.network.detach(pod)
+    } catch (cause) {
+      needs.log.error('Cannot detach a sandbox that is gone', { sandbox: id, why: messageOf(cause) })
+    }
   }
 }
 

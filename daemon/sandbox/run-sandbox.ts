@@ -104,8 +104,6 @@ async function connect(
 ): Promise<readonly string[]> {
   if (podNamespaces(record.config).hostNetwork) return []
   const pod = attachment(record, needs.paths.sandbox(record.id))
-  const ready = needs.network.ready()
-  if (!ready.ok) throw new RuntimeError('failed-precondition', `Cannot set up the pod network: ${ready.reason}`)
   rollback.defer('pod network', () => needs.network.detach(pod))
   const { ips } = await needs.network.attach(pod, signal)
   if (ips.length > 0) return ips
