@@ -1,5 +1,5 @@
 /** Looks up the sources of requested mounts on this host: where their links lead, and how mounts spread from there. */
-import { realpath } from 'node:fs/promises'
+import { mkdir, realpath } from 'node:fs/promises'
 import { isErrno } from '#linux/errno.ts'
 import { type MountInfo, readMountInfo } from '#linux/mount-info.ts'
 import { type Mount, MountPropagation } from '#proto/generated/api.ts'
@@ -8,8 +8,8 @@ import { absolutePath, impossible, isWithin, quoted } from './spec/refuse.ts'
 
 /**
  * By the index in `requested`; image mounts are left out.
- * @throws RuntimeError invalid-argument, or failed-precondition for a source that does not exist: the kubelet makes what it
- *   wants to be made, and a directory that nobody asked for must not appear on the host
+ * A source that does not exist is made a directory: hostPath volumes without a type rely on it, as with the other runtimes.
+ * @throws RuntimeError invalid-argument, or failed-precondition for a source that cannot be made or resolved
  */
 export const resolveMountSources = async (requested: readonly Mount[]): Promise<Map<number, MountSource>> => {
   const table = requested.some(needsPropagation) ? readMountInfo() : []
@@ -27,10 +27,19 @@ const needsPropagation = ({ propagation }: Mount): boolean => propagation !== Mo
 const resolved = async (field: string, hostPath: string): Promise<string> => {
   const path = absolutePath(field, hostPath)
   try {
-    return await realpath(path)
+    return await existing(path)
   } catch (cause) {
-    if (isErrno(cause, 'ENOENT', 'ENOTDIR')) throw impossible(`${field} ${quoted(path)} does not exist`, cause)
     throw impossible(`Cannot resolve ${field} ${quoted(path)}`, cause)
+  }
+}
+
+async function existing(path: string): Promise<string> {
+  try {
+    return await realpath(path)
+  } catch (error) {
+    if (!isErrno(error, 'ENOENT')) throw error
+    await mkdir(path, { recursive: true, mode: 0o755 })
+    return realpath(path)
   }
 }
 
