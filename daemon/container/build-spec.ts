@@ -7,6 +7,7 @@ import { containerSpec } from '../oci/spec/container-spec.ts'
 import { namespaceModes } from '../oci/spec/namespaces.ts'
 import { readUserFiles } from '../oci/spec/rootfs-user.ts'
 import type { OciSpec } from '../oci/spec/types.ts'
+import { specFacts } from '../oci/spec-facts.ts'
 import type { Parts } from '../parts.ts'
 import { podHostname } from '../sandbox/etc-files.ts'
 import { podNamespaces, type Sandbox } from '../sandbox/sandbox.ts'
@@ -60,6 +61,7 @@ export async function buildSpec(
       shm: hostIpc ? '/dev/shm' : paths.shm,
     },
     cgroupsPath: record.cgroupsPath,
+    ...(await specFacts(record.config)),
   })
   return {
     spec: built.spec,
