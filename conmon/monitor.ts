@@ -71,6 +71,7 @@ export class Monitor implements RequestHandler {
   readonly #clientCame: () => void
   #life: Life = { state: 'launched' }
   #log: ContainerLog | undefined
+  #startSettled: Promise<unknown> = Promise.resolve()
 
   /** Listens from now on. @param clientCame is told of each client that has proved to be the daemon */
   constructor(options: MonitorOptions, dir: string, parts: MonitorParts, clientCame: () => void) {
@@ -194,7 +195,9 @@ export class Monitor implements RequestHandler {
     if (life.state !== 'alive' || life.started || life.starting) throw this.#refusal('start')
     this.#life = { ...life, starting: true }
     try {
-      await this.#runtime.start()
+      const running = this.#runtime.start()
+      this.#startSettled = running.catch(() => {})
+      await running
       if (this.#life.state === 'alive') this.#life = { ...this.#life, starting: false, started: true }
       return { reply: 'done' }
     } catch (error) {
@@ -239,6 +242,9 @@ export class Monitor implements RequestHandler {
       bytesLost: this.#log?.bytesLost ?? 0,
     }
     await attempt(report, 'write the exit record', () => record.write(ended))
+    // A container may end before the runtime's start does: whoever asked for the start hears of it first.
+    await settlesWithin(this.#startSettled, farewellTimeoutMs)
+    await nextTurn()
     this.#life = { state: 'ended', record: ended }
     this.#server.broadcast({ event: 'exited', record: exitRecordToWire(ended) })
     stdio.close()
@@ -265,6 +271,8 @@ export class Monitor implements RequestHandler {
     )
   }
 }
+
+const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
 
 const dropped: Output = { write: () => {}, flush: () => {} }
 
