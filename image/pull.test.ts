@@ -173,7 +173,7 @@ suite('pull', () => {
     registry.add('app', image, 'latest')
     const { promise, resolve } = Promise.withResolvers<void>()
     const last = image.layers[1] ?? assert.fail()
-    registry.misbehave({ path: last.digest, misdeed: { do: 'hold', until: promise } })
+    registry.misbehave({ path: last.digest, misdeed: { do: 'hold', until: () => promise } })
     const pull = here.images.pull({ reference: `${registry.host}/app` })
     while (here.images.operations()[0]?.layersDone !== 1) await new Promise((next) => setTimeout(next, 5))
     const [operation] = here.images.operations()
@@ -232,7 +232,7 @@ suite('pulls at the same time', () => {
     registry.add('app', image, 'latest')
     const layer = image.layers[0] ?? assert.fail()
     const { promise, resolve } = Promise.withResolvers<void>()
-    registry.misbehave({ path: layer.digest, misdeed: { do: 'hold', until: promise } })
+    registry.misbehave({ path: layer.digest, misdeed: { do: 'hold', until: () => promise } })
     const [one, two] = [new AbortController(), new AbortController()]
     const reference = `${registry.host}/app`
     const first = here.images.pull({ reference, signal: one.signal })

@@ -32,7 +32,11 @@ export interface ExchangeResponse {
   discard(): void
 }
 
-export class HttpExchange {
+export interface Exchange {
+  send(request: ExchangeRequest): Promise<ExchangeResponse>
+}
+
+export class HttpExchange implements Exchange {
   readonly #timing: Timing
   readonly #env: Readonly<Record<string, string | undefined>>
   readonly #direct = { http: new http.Agent({ keepAlive: true }), https: new https.Agent({ keepAlive: true }) }

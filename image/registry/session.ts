@@ -25,8 +25,16 @@ export interface SessionInput {
 /** How this registry wants to be talked to, learned from its first 401. */
 type Scheme =
   | { readonly kind: 'none' }
-  | { readonly kind: 'basic' }
+  | { readonly kind: 'basic'; readonly header: string }
   | { readonly kind: 'token'; readonly request: TokenRequest }
+
+/** What a request proved itself with: a token out of memory may have died, what is new is as good as it gets. */
+type Proof = 'nothing' | 'kept' | 'new'
+
+interface Sent {
+  readonly response: TransportResponse
+  readonly proof: Proof
+}
 
 const ANSWERS = new Set([200, 206, 416])
 const MAX_ERROR_BODY = 64 * 1024
@@ -46,41 +54,39 @@ export class Session {
    */
   async get(below: string, headers: Record<string, string>, retry: Retry, what: string): Promise<TransportResponse> {
     const url = new URL(`/v2/${this.#input.path}/${below}`, this.#input.host.origin)
-    let response = await this.#send(url, headers, retry, false)
-    // First with what is in memory, then, should that have died early, with one new token; never a third time.
-    for (const fresh of this.#scheme.kind === 'token' ? [true] : [false, true]) {
-      if (response.status !== 401 || response.leftOrigin) break
+    let { response, proof } = await this.#send(url, headers, retry, false)
+    // From nothing to what is in memory, from that, should it have died early, to a new one; never further.
+    while (response.status === 401 && !response.leftOrigin && proof !== 'new') {
       response.discard()
       this.#scheme = this.#answer(response, what)
-      response = await this.#send(url, headers, retry, fresh)
+      const again = await this.#send(url, headers, retry, proof === 'kept')
+      response = again.response
+      proof = again.proof
     }
     if (ANSWERS.has(response.status)) return response
     throw await failureOf(response, retry, what)
   }
 
-  async #send(url: URL, headers: Record<string, string>, retry: Retry, fresh: boolean): Promise<TransportResponse> {
-    const authorization = await this.#authorization(retry, fresh)
+  async #send(url: URL, headers: Record<string, string>, retry: Retry, fresh: boolean): Promise<Sent> {
+    const { authorization, proof } = await this.#authorization(retry, fresh)
     const { exchange } = this.#input
-    return send(exchange, {
+    const request = {
       method: 'GET',
       url,
       headers,
       signal: retry.signal,
       ...(authorization && { authorization }),
-    })
+    } as const
+    return { proof, response: await send(exchange, request) }
   }
 
-  async #authorization(retry: Retry, fresh: boolean): Promise<string | undefined> {
+  async #authorization(retry: Retry, fresh: boolean): Promise<{ authorization?: string; proof: Proof }> {
     const { credentials, tokens } = this.#input
-    if (credentials.kind === 'bearer') return `Bearer ${credentials.token}`
-    switch (this.#scheme.kind) {
-      case 'none':
-        return undefined
-      case 'basic':
-        return credentials.kind === 'basic' ? basicHeader(credentials.username, credentials.password) : undefined
-      case 'token':
-        return `Bearer ${await tokens.get(this.#scheme.request, retry, { fresh })}`
-    }
+    if (credentials.kind === 'bearer') return { authorization: `Bearer ${credentials.token}`, proof: 'new' }
+    if (this.#scheme.kind === 'none') return { proof: 'nothing' }
+    if (this.#scheme.kind === 'basic') return { authorization: this.#scheme.header, proof: 'new' }
+    const { token, isNew } = await tokens.get(this.#scheme.request, retry, { fresh })
+    return { authorization: `Bearer ${token}`, proof: isNew ? 'new' : 'kept' }
   }
 
   #answer(response: TransportResponse, what: string): Scheme {
@@ -88,14 +94,12 @@ export class Session {
     const challenges = parseChallenges(response.headers['www-authenticate'])
     const bearer = challenges.find(({ scheme }) => scheme === 'bearer')
     const denied = (why: string): RuntimeError => new RuntimeError('permission-denied', `No access to ${what}: ${why}`)
-    if (credentials.kind === 'bearer') throw denied('the registry does not take the registry token')
     // Whoever offers tokens gets no password, even when it offers Basic as well.
     if (bearer) return { kind: 'token', request: tokenRequest(bearer, host, path, credentials, response.address) }
     if (!challenges.some(({ scheme }) => scheme === 'basic'))
       throw denied('the registry asks for no known kind of credentials')
     if (credentials.kind !== 'basic') throw denied('the registry wants user and password')
-    if (this.#scheme.kind === 'basic') throw denied('the registry does not take this user and password')
-    return { kind: 'basic' }
+    return { kind: 'basic', header: basicHeader(credentials.username, credentials.password) }
   }
 }
 

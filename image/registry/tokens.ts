@@ -23,6 +23,12 @@ export interface TokenRequest {
   readonly credentials: Credentials
 }
 
+export interface GivenToken {
+  readonly token: string
+  /** Made for this request; otherwise it may have died since. */
+  readonly isNew: boolean
+}
+
 const MAX_TOKEN_ANSWER = 1024 * 1024
 const MAX_KEPT = 1000
 const DEFAULT_LIFE_SECONDS = 60
@@ -44,10 +50,10 @@ export class Tokens {
   }
 
   /** A token from memory or from the service. `fresh` skips (and replaces) the one in memory. */
-  async get(request: TokenRequest, retry: Retry, { fresh = false } = {}): Promise<string> {
+  async get(request: TokenRequest, retry: Retry, { fresh = false } = {}): Promise<GivenToken> {
     const key = keyOf(request)
     const kept = this.#kept.get(key)
-    if (!fresh && kept && kept.goodUntilMs > performance.now()) return kept.token
+    if (!fresh && kept && kept.goodUntilMs > performance.now()) return { token: kept.token, isNew: false }
     const realm = this.#checkRealm(request)
     const what = `the token service ${printable(realm)}`
     const ask = (): Promise<TransportResponse> => this.#ask(request, realm, retry.signal)
@@ -56,14 +62,12 @@ export class Tokens {
         ? await readToken(await ask(), retry, what)
         : await retrying(retry, what, async () => readToken(await ask(), retry, what))
     this.#keep(key, answer)
-    return answer.token
+    return { token: answer.token, isNew: true }
   }
 
   #ask({ host, hostAddress, service, scope, credentials }: TokenRequest, realm: URL, signal: AbortSignal) {
     const trusted = realm.origin === host.origin || isListed(realm.host, this.#insecureRegistries)
-    // A service beside a loopback registry must be named by the operator: other ports there are other people's.
-    const near = reachableFrom(hostAddress)
-    const allows = (address: string): boolean => trusted || (near(address) && addressClass(address) !== 'loopback')
+    const allows = (address: string): boolean => trusted || isBeside(hostAddress, address)
     const question = new URLSearchParams({ ...(service !== undefined && { service }), scope })
     if (credentials.kind === 'refresh') {
       question.set('grant_type', 'refresh_token')
@@ -99,6 +103,15 @@ export class Tokens {
     const oldest = this.#kept.keys().next()
     if (this.#kept.size > MAX_KEPT && !oldest.done) this.#kept.delete(oldest.value)
   }
+}
+
+/**
+ * Whether a token service, which gets passwords, may be at this address: anywhere public, or in a private network when
+ * the registry is in one too. One on this machine must be named by the operator: other ports are other people's.
+ */
+const isBeside = (registry: string | undefined, service: string): boolean => {
+  const kind = addressClass(service)
+  return kind === 'public' || (kind === 'private' && registry !== undefined && addressClass(registry) !== 'public')
 }
 
 const keyOf = ({ host, realm, service, scope, credentials }: TokenRequest): string =>

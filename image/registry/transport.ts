@@ -4,8 +4,8 @@
  */
 
 import { RuntimeError } from '#proto/errors.ts'
-import { type AddressClass, addressClass } from './address-class.ts'
-import type { ExchangeResponse, HttpExchange } from './http-exchange.ts'
+import { addressClass } from './address-class.ts'
+import type { Exchange, ExchangeResponse } from './http-exchange.ts'
 import { PassingFailure, printable } from './registry-error.ts'
 
 export interface TransportRequest {
@@ -29,7 +29,7 @@ const REDIRECTS = new Set([301, 302, 303, 307, 308])
 const everywhere = (): boolean => true
 
 /** Sends and follows redirects (GET only). Throws what HttpExchange throws, and RuntimeError for a forbidden redirect. */
-export const send = async (exchange: HttpExchange, request: TransportRequest): Promise<TransportResponse> => {
+export const send = async (exchange: Exchange, request: TransportRequest): Promise<TransportResponse> => {
   const { method, headers, body, signal, authorization } = request
   let url = request.url
   let leftOrigin = false
@@ -49,7 +49,7 @@ export const send = async (exchange: HttpExchange, request: TransportRequest): P
     const next = redirectTarget(response.headers.location, url)
     if (next.origin !== request.url.origin) {
       leftOrigin = true
-      allows = reachableFrom(response.address)
+      allows = storageOf(response.address)
     }
     url = next
   }
@@ -69,16 +69,17 @@ const redirectTarget = (location: string | undefined, from: URL): URL => {
   return next
 }
 
-/** A server may send us to its own kind of network or to the public one: a public one not into ours, none to link-local. */
-export const reachableFrom = (address: string | undefined): ((target: string) => boolean) => {
-  const from: AddressClass = address === undefined ? 'public' : addressClass(address)
-  const reach: Record<AddressClass, AddressClass[]> = {
-    public: ['public'],
-    private: ['public', 'private'],
-    loopback: ['public', 'private', 'loopback'],
-    forbidden: ['public'],
+/**
+ * Where a redirect may lead: storage behind a public registry can have a private address (endpoints inside a cloud
+ * network), and what comes from there is only taken by its digest. But nobody else sends us to this machine itself or to
+ * a metadata service.
+ */
+const storageOf = (address: string | undefined): ((target: string) => boolean) => {
+  const isLocal = address !== undefined && addressClass(address) === 'loopback'
+  return (target) => {
+    const kind = addressClass(target)
+    return kind === 'public' || kind === 'private' || (kind === 'loopback' && isLocal)
   }
-  return (target) => reach[from].includes(addressClass(target))
 }
 
 const refusedRedirect = (url: URL, why: string): RuntimeError =>

@@ -4,6 +4,7 @@
  */
 
 import { randomUUID } from 'node:crypto'
+import { once } from 'node:events'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -36,8 +37,8 @@ export type Misdeed =
   | { readonly do: 'reset' }
   | { readonly do: 'ignore-range' }
   | { readonly do: 'endless' }
-  /** Waits for the promise, then answers honestly. */
-  | { readonly do: 'hold'; readonly until: Promise<unknown> }
+  /** Waits for the promise that this gives, then answers honestly. */
+  | { readonly do: 'hold'; readonly until: () => Promise<unknown> }
 
 export interface Fault {
   /** Which requests: a piece of the path. */
@@ -127,7 +128,7 @@ export class TestRegistry implements AsyncDisposable {
     for await (const piece of request) body += piece
     this.requests.push({ method, url, headers, body })
     const misdeed = this.#takeFault(url)
-    if (misdeed?.do === 'hold') await misdeed.until
+    if (misdeed?.do === 'hold') await misdeed.until()
     if (misdeed?.do === 'reset') return void request.socket.resetAndDestroy()
     if (misdeed?.do === 'answer') {
       response.writeHead(misdeed.status, misdeed.headers).end(misdeed.body)
@@ -258,12 +259,8 @@ const deliver = async (response: ServerResponse, answer: Answer, misdeed: Misdee
 
 const endless = async (response: ServerResponse): Promise<void> => {
   response.writeHead(200)
+  const closed = once(response, 'close')
   while (!response.destroyed) {
-    if (!response.write(Buffer.alloc(65_536, 0x20))) {
-      await Promise.race([
-        new Promise((resolve) => response.once('drain', resolve)),
-        new Promise((resolve) => response.once('close', resolve)),
-      ])
-    }
+    if (!response.write(Buffer.alloc(65_536, 0x20))) await Promise.race([once(response, 'drain'), closed])
   }
 }
