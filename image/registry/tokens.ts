@@ -11,7 +11,7 @@ import { isListed, type RegistryHost } from './hosts.ts'
 import type { HttpExchange } from './http-exchange.ts'
 import { errorCodes, isPassingStatus, PassingFailure, printable, refusal } from './registry-error.ts'
 import { type Retry, readRetryAfter, retrying } from './retry.ts'
-import { reachableFrom, readAll, send, type TransportResponse } from './transport.ts'
+import { readAll, send, type TransportResponse } from './transport.ts'
 
 export interface TokenRequest {
   readonly host: RegistryHost
