@@ -1,5 +1,5 @@
 /** Bundles with a busybox rootfs, for tests that let the real runtime judge a spec. */
-import { copyFileSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { probeHost } from '#linux/host-facts.ts'
@@ -25,13 +25,23 @@ export class Bundles implements AsyncDisposable {
   readonly host = specHost(probeHost())
   readonly #ids: string[] = []
 
+  /** A name for something that will be cleaned up. */
+  own(what: string): string {
+    const id = `cricket-${what}-${process.pid}-${this.#ids.length}`
+    this.#ids.push(id)
+    return id
+  }
+
+  cgroup(id: string): string {
+    return `/cricket-oci-test/${id}`
+  }
+
   /** Write the bundle of a container; its command is a shell script. */
   make(
     script: string,
     request: CaseRequest = {},
   ): { readonly id: string; readonly bundle: string; readonly rootfs: string } {
-    const id = `cricket-test-${process.pid}-${this.#ids.length}`
-    this.#ids.push(id)
+    const id = this.own('container')
     const bundle = join(this.directory, id)
     const rootfs = join(bundle, 'rootfs')
     makeRootfs(rootfs)
@@ -43,7 +53,7 @@ export class Bundles implements AsyncDisposable {
         namespaces: { net: 'new', ipc: 'new', uts: 'new', pid: 'new' },
         etcFiles: {},
         rootfs: { path: rootfs, ...readUserFiles(linux, rootfs) },
-        cgroupsPath: this.#cgroup(id),
+        cgroupsPath: this.cgroup(id),
         ...request.input,
       },
     })
@@ -61,7 +71,14 @@ export class Bundles implements AsyncDisposable {
 
   /** Run it in the background. */
   async start(script: string, request: CaseRequest = {}): Promise<string> {
-    const { id, bundle } = this.make(script, request)
+    const { id } = this.make(script, request)
+    await this.launch(id)
+    return id
+  }
+
+  /** Start a bundle that is written, in the background; its output must not keep us waiting. */
+  async launch(id: string): Promise<void> {
+    const bundle = join(this.directory, id)
     const log = join(bundle, 'log')
     const result = await runCommand('/bin/sh', [
       '-c',
@@ -72,18 +89,15 @@ export class Bundles implements AsyncDisposable {
       id,
     ])
     if (result.exit.how !== 'exited' || result.exit.code !== 0) {
-      throw new Error(`runc run: ${(await runCommand('/bin/cat', [log])).stdout}`)
+      throw new Error(`runc run: ${readFileSync(log, 'utf8')}`)
     }
-    return id
   }
-
-  #cgroup = (id: string): string => `/cricket-oci-test/${id}`
 
   async [Symbol.asyncDispose](): Promise<void> {
     for (const id of this.#ids) {
       await this.cli.delete(id, { force: true })
-      await killCgroup(this.#cgroup(id))
-      linux.removeCgroup(this.#cgroup(id))
+      await killCgroup(this.cgroup(id))
+      linux.removeCgroup(this.cgroup(id))
     }
     linux.removeCgroup('/cricket-oci-test')
     rmSync(this.directory, { recursive: true, force: true })
