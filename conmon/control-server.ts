@@ -1,5 +1,4 @@
 /** The control socket: who may connect, who is connected, and the way of requests, replies and events (proto/conmon.ts). */
-import { timingSafeEqual } from 'node:crypto'
 import { chmodSync, closeSync, rmSync } from 'node:fs'
 import { readable } from '#linux/epoll.ts'
 import { acceptUnix, listenUnix, peerUserId } from '#linux/unix-socket.ts'
@@ -107,7 +106,10 @@ export class ControlServer implements ConnectionOwner {
   }
 
   #isCookie(given: Buffer): boolean {
-    return given.length === this.#cookie.length && timingSafeEqual(given, this.#cookie)
+    // Takes the same time wherever they differ. The crypto module would do it too, for 1.5 MB of every monitor.
+    let difference = given.length ^ this.#cookie.length
+    for (const [place, byte] of given.entries()) difference |= byte ^ (this.#cookie[place] ?? 0)
+    return difference === 0
   }
 
   #request(connection: Connection, frame: Frame): void {

@@ -10,7 +10,6 @@
 import { join } from 'node:path'
 import { containerCgroupPath } from '#linux/cgroup.ts'
 import { isErrno } from '#linux/errno.ts'
-import { killCgroup } from '#linux/kill-cgroup.ts'
 import { bootId, isAlive, type ProcessIdentity, processIdentity } from '#linux/proc.ts'
 import { readBounded } from '#linux/read-bounded.ts'
 import { realtimeNs } from '#linux/realtime.ts'
@@ -225,7 +224,7 @@ export class Monitor implements RequestHandler {
     this.#life = { state: 'ending', init }
     const { report } = this.#parts
     if (this.#options.sharedPidNamespace && cgroup !== undefined) {
-      await attempt(report, 'kill the rest of the container', () => killCgroup(cgroup, { timeoutMs: killTimeoutMs }))
+      await attempt(report, 'kill the rest of the container', () => killRest(cgroup))
     }
     await attempt(report, 'read the rest of the output', () => stdio.drain(drainTimeoutMs))
     await attempt(report, 'complete the log', () => this.#log?.end())
@@ -273,6 +272,12 @@ export class Monitor implements RequestHandler {
 }
 
 const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
+
+/** Loaded when it is needed: a container has a PID namespace of its own as a rule. */
+async function killRest(cgroup: string): Promise<void> {
+  const { killCgroup } = await import('#linux/kill-cgroup.ts')
+  await killCgroup(cgroup, { timeoutMs: killTimeoutMs })
+}
 
 const dropped: Output = { write: () => {}, flush: () => {} }
 
