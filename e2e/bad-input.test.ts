@@ -48,7 +48,7 @@ describe('a pull', () => {
   it('of a reference that is none is INVALID_ARGUMENT', async () => {
     for (const name of [
       '',
-      'UPPER/case:1',
+      'UPPERCASE:1',
       'a b',
       `${world.registry.host}/x@sha256:short`,
       `${world.registry.host}/../x`,

@@ -74,6 +74,30 @@ export const addChain = async (chain: Chain): Promise<AddOutcome> => {
 }
 
 /**
+ * Runs DEL after a failed ADD. The plugin that failed never said that it made anything, and one that cannot even read its
+ * configuration fails at DEL as well: that must not keep the address of every further attempt.
+ * @throws what the plugins before it report
+ */
+export const undoChain = async (
+  chain: Chain,
+  { attempted, result, failure }: AddOutcome,
+  netnsPath: string,
+): Promise<void> => {
+  const failed = failure === undefined ? undefined : attempted.at(-1)
+  if (failed === undefined) return deleteChain(chain, attempted, netnsPath, result)
+  try {
+    await deleteChain(chain, [failed], netnsPath, result)
+  } catch (error) {
+    chain.log.warn('CNI plugin fails at DEL as it did at ADD', {
+      sandbox: chain.pod.sandboxId,
+      plugin: failed.type,
+      error,
+    })
+  }
+  await deleteChain(chain, attempted.slice(0, -1), netnsPath, result)
+}
+
+/**
  * Runs DEL of these plugins, last one first. Stops at the first failure: going on could give an address back while rules of
  * the plugin that failed still lead to it, and the next pod with the address would get their traffic.
  * @throws what the plugin reports

@@ -11,7 +11,15 @@ import { type AttachmentRecord, type AttachmentRecords, openAttachmentRecords } 
 import type { NetworkConfig } from './cni-config.ts'
 import type { CniVerb, PluginHost } from './cni-plugin.ts'
 import { type CniResult, type NetworkResult, networkResult } from './cni-result.ts'
-import { type AddOutcome, addChain, type Chain, checkChain, deleteChain, PLUGIN_TIMEOUT_MS } from './plugin-chain.ts'
+import {
+  type AddOutcome,
+  addChain,
+  type Chain,
+  checkChain,
+  deleteChain,
+  PLUGIN_TIMEOUT_MS,
+  undoChain,
+} from './plugin-chain.ts'
 import { type NetworkReady, type WatchedConfig, watchConfig } from './watch-config.ts'
 
 export type { PodAttachment, PortMapping } from './attachment.ts'
@@ -99,11 +107,11 @@ const currentConfig = ({ watched }: Parts): NetworkConfig => {
 }
 
 /** Undoes a failed ADD as far as it came. Its own failure is logged; the record that then stays is the debt. */
-const undo = async (parts: Parts, record: AttachmentRecord, { attempted, result }: AddOutcome): Promise<void> => {
+const undo = async (parts: Parts, record: AttachmentRecord, outcome: AddOutcome): Promise<void> => {
   const { sandboxId } = record.attachment
   try {
     // Without the caller's signal: it may be what ended the ADD.
-    await deleteChain(chainOf(parts, record), attempted, netnsFor(parts, record.attachment), result)
+    await undoChain(chainOf(parts, record), outcome, netnsFor(parts, record.attachment))
     await parts.records.remove(sandboxId)
   } catch (error) {
     parts.log.warn('Cannot undo a failed network attachment, keep it for detach', { sandbox: sandboxId, error })
