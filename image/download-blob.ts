@@ -37,6 +37,7 @@ export const downloadBlob = async (
 ): Promise<void> => {
   const { blobs, timing, log } = input
   const what = `blob "${descriptor.digest}"`
+  let startedOver = false
   let fromStart = false
   for (let tries = 1; ; tries++) {
     signal.throwIfAborted()
@@ -50,9 +51,10 @@ export const downloadBlob = async (
       return await tryOnce({ ...input, received }, descriptor, offset, signal)
     } catch (error) {
       signal.throwIfAborted()
-      if (offset > 0 && !fromStart && isKind(error, 'failed-precondition')) {
+      if (offset > 0 && !startedOver && isKind(error, 'failed-precondition')) {
         // What was kept from before may be bad, not what came now.
         log.info('Blob could not be resumed, starting over', { what, offset, cause: error.message })
+        startedOver = true
         fromStart = true
         continue
       }

@@ -20,6 +20,8 @@ export interface FetchLayersInput extends DownloadInput {
   /** Shared by all pulls of a store. */
   readonly locks: KeyedLock
   readonly operation: Operation
+  /** What may still be filled on the storage's disk. */
+  readonly freeBytes: () => number
 }
 
 export interface LayerToFetch {
@@ -35,6 +37,7 @@ export const fetchLayers = async (
   layers: readonly LayerToFetch[],
   signal: AbortSignal,
 ): Promise<void> => {
+  refuseWithoutSpace(input, layers)
   const stop = new AbortController()
   const both = AbortSignal.any([signal, stop.signal])
   const slots = new Slots(PARALLEL_DOWNLOADS)
@@ -51,6 +54,14 @@ export const fetchLayers = async (
   await Promise.all(fetches)
   signal.throwIfAborted()
   if (failure) throw failure.error
+}
+
+/** A manifest may claim any size: better no download at all than one that fills the disk and then fails. */
+const refuseWithoutSpace = ({ layers, freeBytes }: FetchLayersInput, wanted: readonly LayerToFetch[]): void => {
+  const missing = wanted.filter(({ diffId }) => !layers.has(diffId))
+  const needed = missing.reduce((sum, { descriptor }) => sum + descriptor.size, 0)
+  if (missing.length === 0 || needed <= freeBytes()) return
+  throw new RuntimeError('resource-exhausted', `No space left for ${needed} bytes of layers`)
 }
 
 const fetchLayer = async (

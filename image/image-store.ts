@@ -71,6 +71,12 @@ export const openImages = async (input: OpenImages): Promise<Images> => {
   return new Images(input, await ImageRecords.open({ root, linux, log, isComplete }))
 }
 
+/** All but the reserve that the unpacker keeps too, so that the daemon's own small files can always be written. */
+const freeBytes = (linux: Linux, path: string): number => {
+  const { available, blocks, blockSize } = linux.statfs(path)
+  return available * blockSize - Math.min(2 ** 30, (blocks * blockSize) / 20)
+}
+
 export class Images {
   readonly #input: OpenImages
   readonly #records: ImageRecords
@@ -83,13 +89,22 @@ export class Images {
   readonly #tokens: Tokens
 
   constructor(input: OpenImages, records: ImageRecords) {
-    const { storage, log, timing = defaultTiming, platform = hostPlatform(), env = process.env, config } = input
+    const { storage, linux, log, timing = defaultTiming, platform = hostPlatform(), env = process.env, config } = input
     this.#input = input
     this.#records = records
     this.#exchange = new HttpExchange(timing, env)
     this.#tokens = new Tokens(this.#exchange, config.insecureRegistries)
     const { blobs, layers } = storage
-    this.#needs = { blobs, layers, platform, log, timing, leases: this.#leases, locks: new KeyedLock() }
+    this.#needs = {
+      blobs,
+      layers,
+      platform,
+      log,
+      timing,
+      leases: this.#leases,
+      locks: new KeyedLock(),
+      freeBytes: () => freeBytes(linux, storage.root),
+    }
   }
 
   /**

@@ -33,7 +33,7 @@ const armVariant = (): string => {
 }
 
 /**
- * The best entry for this host: exact variant first, then older ones, then no variant; equals in the order of the index.
+ * The best entry for this host: its own variant first, then older ones; equals in the order of the index.
  * An entry that names no platform is taken only when nothing else fits.
  * @throws RuntimeError failed-precondition when there is none
  */
@@ -70,17 +70,17 @@ const UNNAMED = 1000
 const rankOf = (offered: Platform | undefined, host: Platform): number | undefined => {
   if (offered === undefined) return UNNAMED
   if (offered.os !== host.os || offered.architecture !== host.architecture) return undefined
-  if ((offered.variant ?? '') === (host.variant ?? '')) return 0
-  if (!offered.variant) return host.architecture === 'arm' ? 100 - 7 : 100
   const distance = level(host) - level(offered)
-  return distance >= 0 ? distance : undefined
+  if (distance < 0) return undefined
+  // Of two that mean the same the one that is spelled like the host.
+  return 2 * distance + ((offered.variant ?? '') === (host.variant ?? '') ? 0 : 1)
 }
 
-/** "v7" → 7. No variant means the plainest machine of its architecture; amd64 hosts are not probed for more than v1. */
-const level = (platform: Platform): number => {
-  const found = /^v(\d{1,2})/.exec(platform.variant ?? '')
-  if (found) return Number(found[1])
-  return platform.variant ? Number.POSITIVE_INFINITY : (plainest[platform.architecture] ?? 0)
-}
-
+/** What an architecture without variant means: "arm" is "arm/v7". */
 const plainest: Record<string, number> = { amd64: 1, arm64: 8, arm: 7 }
+
+/** "v7" → 7. Hosts of amd64 are not probed for more than v1; a variant of another form runs nowhere. */
+const level = ({ architecture, variant }: Platform): number => {
+  if (!variant) return plainest[architecture] ?? 0
+  return Number(/^v(\d{1,2})/.exec(variant)?.[1] ?? Number.POSITIVE_INFINITY)
+}

@@ -1,6 +1,10 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { suite, test } from 'node:test'
+import { linux } from '#linux/linux.ts'
 import { type ErrorKind, isKind } from '#proto/errors.ts'
 import type { BuiltImage } from './testing/image-builder.ts'
 import { buildImage, buildIndex, buildLayer, layerOf } from './testing/image-builder.ts'
@@ -9,6 +13,8 @@ import { quickTiming, TestImages } from './testing/test-images.ts'
 
 const imageOf = async (bytes = 300_000): Promise<BuiltImage> =>
   buildImage({ layers: [await buildLayer({ noise: randomBytes(bytes) }, 'none')] })
+
+const layerType = 'application/vnd.oci.image.layer.v1.tar'
 
 const layerOfImage = (image: BuiltImage) => image.layers[0] ?? assert.fail('no layer')
 
@@ -291,6 +297,34 @@ suite('pull of what must be refused', () => {
     )
     assert.ok(bad?.status === 'rejected' && isKind(bad.reason, 'failed-precondition'))
     assert.equal(good?.status, 'fulfilled')
+  })
+
+  test('an image for which there is no room', async () => {
+    const layer = await buildLayer({ noise: randomBytes(3_000_000) }, 'none')
+    const claims = buildImage({
+      layers: [layer],
+      alter: (manifest) => ({ ...manifest, layers: [{ mediaType: layerType, digest: layer.digest, size: 2 ** 50 }] }),
+    })
+    const zeros = buildImage({ layers: [await buildLayer({ zeros: Buffer.alloc(40_000_000) })] })
+    const directory = await mkdtemp(join(tmpdir(), 'cricket-full-'))
+    linux.mountTmpfs(directory, { sizeBytes: 16 * 1024 * 1024 })
+    try {
+      await using registry = await TestRegistry.start()
+      const here = await TestImages.open({}, directory)
+      for (const [name, image] of Object.entries({ claims, zeros })) {
+        registry.add(name, image, 'latest')
+        const pull = here.images.pull({ reference: `${registry.host}/${name}` })
+        await assert.rejects(pull, (error) => isKind(error, 'resource-exhausted'), name)
+      }
+      assert.equal(registry.seen(layer.digest).length, 0)
+      await here.storage.trashEmptied()
+      registry.add('good', await imageOf(1000), 'latest')
+      await here.images.pull({ reference: `${registry.host}/good` })
+      await here.stop()
+    } finally {
+      linux.unmount(directory, { detach: true })
+      await rm(directory, { recursive: true })
+    }
   })
 
   test('failures are not remembered', async () => {

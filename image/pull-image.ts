@@ -29,6 +29,8 @@ export interface PullNeeds {
   readonly locks: KeyedLock
   readonly timing: Timing
   readonly log: Log
+  /** What may still be filled on the storage's disk. */
+  readonly freeBytes: () => number
 }
 
 export interface PullInput {
