@@ -6,7 +6,7 @@
 
 import { spawn } from 'node:child_process'
 import { globSync } from 'node:fs'
-import { join, relative, resolve } from 'node:path'
+import { join, resolve } from 'node:path'
 import { run } from 'node:test'
 import { inspect } from 'node:util'
 
@@ -50,67 +50,81 @@ async function check({ name, command }: Check): Promise<boolean> {
   return good
 }
 
-/** What the runner said about one test file until its end. */
-interface FileReport {
-  lines: string[]
-  output: string
-}
+/** Long enough for a slow machine; a file that hangs longer is ended and counts as failed. */
+const FILE_TIMEOUT_MS = 900_000
 
 /** Runs test files, each in a process of its own, and prints a line per file, its failures and its figures below. */
 async function testFiles(name: string, files: string[], concurrency: number): Promise<void> {
   if (files.length === 0) return
   const begin = performance.now()
   console.log(`\n${name}: ${files.length} files`)
-  const reports = new Map<string, FileReport>()
-  const reportOf = (file = ''): FileReport => {
-    const report = reports.get(file) ?? { lines: [], output: '' }
-    reports.set(file, report)
-    return report
+  const rest = files.values()
+  const worker = async () => {
+    for (const file of rest) await testFile(file)
   }
-  const stream = run({ files: files.map((file) => join(top, file)), concurrency, timeout: 900_000 })
-  const counted = new Promise<void>((done) => stream.on('end', done))
-  stream.on('test:fail', ({ name: test, file, line, details }) => {
-    const { error } = details
-    if ('failureType' in error && error.failureType === 'subtestsFailed') return
-    const cause = error.cause ?? error
-    const place = `${relative(top, file ?? '')}:${line ?? 0}`
-    reportOf(file).lines.push(`✖ ${test} (${place})`, indent(inspect(cause, { depth: 4 })))
-  })
-  stream.on('test:pass', ({ name: test, file, skip, todo }) => {
-    const reason = skip ?? todo
-    if (reason !== undefined)
-      skips.push(`${relative(top, file ?? '')}: ${test}: ${reason === true ? 'no reason' : reason}`)
-  })
-  stream.on('test:diagnostic', ({ message, file, nesting }) => {
-    if (file && nesting > 0) reportOf(file).lines.push(`ℹ ${message}`)
-  })
-  stream.on('test:stderr', ({ file, message }) => {
-    reportOf(file).output += message
-  })
-  stream.on('test:stdout', ({ file, message }) => {
-    reportOf(file).output += message
-  })
-  stream.on('test:summary', ({ file, counts, duration_ms: duration, success }) => {
-    const { passed, cancelled, skipped, todo } = counts
-    const failed = counts.tests - passed - skipped - todo
-    if (!file) {
-      total.passed += passed
-      total.failed += Math.max(failed, cancelled, success ? 0 : 1)
-      total.skipped += skipped + todo
-      return
-    }
-    const { lines, output } = reportOf(file)
-    const extra = [failed ? `${failed} failed` : '', skipped + todo ? `${skipped + todo} skipped` : ''].filter(Boolean)
-    console.log(
-      `${success ? '✔' : '✖'} ${[`${relative(top, file)}: ${passed} passed`, ...extra].join(', ')} (${seconds(duration)})`,
-    )
-    for (const line of lines) console.log(indent(line))
-    if (!success && output) console.log(indent(`output:\n${output.slice(-20_000)}`))
-  })
-  stream.resume()
-  await counted
+  await Promise.all(Array.from({ length: concurrency }, worker))
   console.log(`${name}: ${seconds(performance.now() - begin)}`)
 }
+
+async function testFile(file: string): Promise<void> {
+  const begin = performance.now()
+  const result = new FileResult(file)
+  for await (const event of run({ files: [join(top, file)], signal: AbortSignal.timeout(FILE_TIMEOUT_MS) })) {
+    result.add(event)
+  }
+  result.print(performance.now() - begin)
+  for (const word of ['passed', 'failed', 'skipped'] as const) total[word] += result.counts[word]
+}
+
+type RunnerEvent = ReturnType<typeof run> extends AsyncIterable<infer Event> ? Event : never
+
+/** What the runner said about one file, and what to print of it. */
+class FileResult {
+  readonly counts = { passed: 0, failed: 0, skipped: 0 }
+  readonly #file: string
+  readonly #lines: string[] = []
+  #output = ''
+
+  constructor(file: string) {
+    this.#file = file
+  }
+
+  add({ type, data }: RunnerEvent): void {
+    if (type === 'test:pass') this.#passed(data)
+    else if (type === 'test:fail') this.#failed(data)
+    else if (type === 'test:stdout' || type === 'test:stderr') this.#output += data.message
+    else if (type === 'test:diagnostic' && isFigure(data)) this.#lines.push(`ℹ ${data.message}`)
+  }
+
+  #passed({ name, skip, todo, details }: Extract<RunnerEvent, { type: 'test:pass' }>['data']): void {
+    if (details.type === 'suite' && skip === undefined) return
+    const reason = skip ?? todo
+    this.counts[reason === undefined ? 'passed' : 'skipped']++
+    if (reason !== undefined) skips.push(`${this.#file}: ${name}: ${reason === true ? 'no reason given' : reason}`)
+  }
+
+  #failed({ name, line, details: { error } }: Extract<RunnerEvent, { type: 'test:fail' }>['data']): void {
+    // It failed only because something in it did, which was counted already.
+    if ('failureType' in error && error.failureType === 'subtestsFailed') return
+    this.counts.failed++
+    // When the whole file failed (it ended early, or hung) there is only the runner's own error.
+    const cause = error.cause instanceof Error ? error.cause : error
+    this.#lines.push(`✖ ${name} (${this.#file}:${line ?? 0})`, indent(inspect(cause, { depth: 4 })))
+  }
+
+  print(ms: number): void {
+    const { failed } = this.counts
+    const words = Object.entries(this.counts).filter(([word, count]) => count > 0 || word === 'passed')
+    const summary = words.map(([word, count]) => `${count} ${word}`).join(', ')
+    console.log(`${failed ? '✖' : '✔'} ${this.#file}: ${summary} (${seconds(ms)})`)
+    for (const line of this.#lines) console.log(indent(line))
+    if (failed && this.#output) console.log(indent(`output:\n${this.#output.slice(-20_000)}`))
+  }
+}
+
+/** A test's own diagnostic, or the runner's warning; not the runner's summary. */
+const isFigure = ({ file, nesting, level }: Extract<RunnerEvent, { type: 'test:diagnostic' }>['data']): boolean =>
+  (file !== undefined && nesting > 0) || level !== 'info'
 
 const wanted = process.argv.slice(2)
 const selected = (pattern: string): string[] =>
