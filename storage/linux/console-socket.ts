@@ -55,7 +55,8 @@ const receiveDescriptor = (connection: number): number | undefined => {
   header.writeBigUInt64LE(addr(vector), 16)
   header.writeBigUInt64LE(1n, 24)
   header.writeBigUInt64LE(addr(control), 32)
-  header.writeBigUInt64LE(BigInt(control.length), 40)
+  // Without the padding, or a second descriptor would fit in.
+  header.writeBigUInt64LE(BigInt(CMSG_HEADER + 4), 40)
   sys('recvmsg', connection, header, MSG_CMSG_CLOEXEC)
   keep(name, control, vector)
   if (header.readBigUInt64LE(40) < CMSG_HEADER + 4) return undefined
