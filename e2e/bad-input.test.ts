@@ -12,7 +12,8 @@ import { stringify } from 'yaml'
 import { ContainerState, NamespaceMode, PodSandboxConfig } from '#proto/generated/api.ts'
 import { CriError, failsWith } from './cri-client.ts'
 import { cricketProgram, writeCricketConfig } from './cricket.ts'
-import { imageSpec, useWorld } from './harness.ts'
+import { useWorld } from './harness.ts'
+import { imageSpec } from './image-spec.ts'
 import { digestOf, makeImage, makeLayer, pushImage } from './oci-image.ts'
 import {
   containerConfig,

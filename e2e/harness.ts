@@ -4,12 +4,11 @@
  */
 
 import assert from 'node:assert/strict'
-import { mkdir } from 'node:fs/promises'
 import { after, afterEach, before } from 'node:test'
-import { ImageSpec } from '#proto/generated/api.ts'
 import { makePauseImage, startContainerd } from './containerd.ts'
 import type { CriClient } from './cri-client.ts'
 import { type CricketConfig, startCricket } from './cricket.ts'
+import { imageSpec } from './image-spec.ts'
 import { describeLeftovers, findLeftovers, type Leftover } from './leftovers.ts'
 import { busyboxImage, type OciImage, pushImage } from './oci-image.ts'
 import { isPeer } from './peer.ts'
@@ -128,14 +127,4 @@ async function assertNothingLeft({ site, registryPid, runtime }: Parts): Promise
 
 function failOn(leftovers: Leftover[]): void {
   if (leftovers.length > 0) assert.fail(`left behind:\n${describeLeftovers(leftovers)}`)
-}
-
-/** An ImageSpec as the kubelet fills it. */
-export const imageSpec = (image: string): ImageSpec => ImageSpec.create({ image, userSpecifiedImage: image })
-
-/** A directory of the site that exists. */
-export async function siteDirectory(site: Site, name: string): Promise<string> {
-  const path = site.path(name)
-  await mkdir(path, { recursive: true })
-  return path
 }

@@ -15,7 +15,8 @@ import {
   RuntimeServiceService,
 } from '#proto/generated/api.ts'
 import { failsWith } from './cri-client.ts'
-import { imageSpec, useWorld } from './harness.ts'
+import { useWorld } from './harness.ts'
+import { imageSpec } from './image-spec.ts'
 import { processOf } from './leftovers.ts'
 import { pushImage } from './oci-image.ts'
 import { isPeer } from './peer.ts'
