@@ -211,6 +211,18 @@ suite('pull of what must be refused', () => {
     }
   })
 
+  test('another sound image under the digest that was asked for', async () => {
+    await using registry = await TestRegistry.start()
+    await using here = await TestImages.open()
+    const [wanted, other] = [await imageOf(10), await imageOf(10)]
+    registry.add('app', wanted)
+    registry.add('app', other)
+    registry.misbehave({ path: wanted.digest, misdeed: { do: 'lie', body: other.bytes } })
+    const pull = here.images.pull({ reference: `${registry.host}/app@${wanted.digest}` })
+    await assert.rejects(pull, (error) => isKind(error, 'failed-precondition'))
+    assert.deepEqual(here.images.list(), [])
+  })
+
   test('a Docker-Content-Digest that contradicts the content', async () => {
     const image = await imageOf(10)
     const misdeed: Misdeed = {
