@@ -106,7 +106,8 @@ const passControllersOn = (root: string, path: string): void => {
 export const createCgroup = (path: string, layout = cgroupLayout()): void => {
   const checked = checkedPath(path)
   for (const root of hierarchies(layout)) {
-    if (root === layout.unified) passControllersOn(root, checked)
+    // A hybrid host manages resources in v1; passing controllers on would only forbid processes in inner cgroups.
+    if (layout.version === 2) passControllersOn(root, checked)
     else mkdirSync(join(root, checked), { recursive: true })
     if (root === layout.controllers.get('cpuset') && root !== layout.unified) inheritCpuset(root, checked)
   }

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { closeSync, fstatSync, readFileSync, readSync, writeSync } from 'node:fs'
 import { test } from 'node:test'
-import { makePipe, setCloexec, setNonblock } from './pipes.ts'
+import { makePipe, setAllCloexec, setCloexec, setNonblock } from './pipes.ts'
 
 const flagsOf = (fd: number): number =>
   Number.parseInt(/flags:\s*([0-7]+)/.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))?.[1] ?? '', 8)
@@ -35,6 +35,16 @@ test('close-on-exec and blocking can be changed', () => {
   closeSync(read)
   closeSync(write)
   assert.throws(() => setCloexec(write, true), { code: 'EBADF', syscall: 'fcntl' })
+})
+
+test('all at once', () => {
+  const { read, write } = makePipe()
+  for (const fd of [read, write]) setCloexec(fd, false)
+  setAllCloexec()
+  for (const fd of [read, write]) {
+    assert.equal(flagsOf(fd) & 0o2000000, 0o2000000)
+    closeSync(fd)
+  }
 })
 
 test('a program can open /dev/stdout again when it is such a pipe', () => {

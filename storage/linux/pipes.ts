@@ -10,6 +10,8 @@ const O_CLOEXEC = 0x80000
 const O_NONBLOCK = 0x800
 const FD_CLOEXEC = 1
 const F_SETFD = 2
+const MAX_FD = 0xffffffff
+const CLOSE_RANGE_CLOEXEC = 4
 const F_GETFL = 3
 const F_SETFL = 4
 
@@ -23,6 +25,14 @@ export const makePipe = (): Pipe => {
 /** Says whether a descriptor closes when this process, or a child of it, executes a program. */
 export const setCloexec = (fd: number, on: boolean): void => {
   sys('fcntl', fd, F_SETFD, on ? FD_CLOEXEC : 0)
+}
+
+/**
+ * Makes every open descriptor from `first` (3) on close-on-exec. Node's own are; those a careless parent left open would otherwise reach
+ * every program started from here. Call it once, when the process starts.
+ */
+export const setAllCloexec = (first = 3): void => {
+  sys('close_range', first, MAX_FD, CLOSE_RANGE_CLOEXEC)
 }
 
 /** Says whether reads and writes return EAGAIN instead of waiting. Acts on the open file, so on all descriptors that share it. */
