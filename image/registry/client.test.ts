@@ -1,0 +1,60 @@
+import assert from 'node:assert/strict'
+import { suite, test } from 'node:test'
+import { isKind } from '#proto/errors.ts'
+import { silentLog } from '#proto/log.ts'
+import { buildImage } from '../testing/image-builder.ts'
+import { TestRegistry } from '../testing/registry.ts'
+import { quickTiming } from '../testing/test-images.ts'
+import { RegistryClient } from './client.ts'
+import { registryHost } from './hosts.ts'
+import { HttpExchange } from './http-exchange.ts'
+import { Tokens } from './tokens.ts'
+
+/** The blob store would catch these too; here nothing stands behind the client. */
+suite('registry client', () => {
+  const wanted = buildImage({ config: { Cmd: ['wanted'] } })
+  const other = buildImage({ config: { Cmd: ['others'] } })
+  const { signal } = new AbortController()
+
+  const withClient = async (work: (client: RegistryClient, registry: TestRegistry) => Promise<void>): Promise<void> => {
+    await using registry = await TestRegistry.start()
+    registry.add('app', wanted, 'latest')
+    const exchange = new HttpExchange(quickTiming, {})
+    const tokens = new Tokens(exchange, [])
+    const host = registryHost(registry.host, [])
+    const credentials = { kind: 'anonymous' } as const
+    try {
+      await work(
+        new RegistryClient({ host, path: 'app', credentials, exchange, tokens, timing: quickTiming, log: silentLog }),
+        registry,
+      )
+    } finally {
+      exchange.close()
+    }
+  }
+
+  test('hashes a manifest that was asked for by digest', () =>
+    withClient(async (client, registry) => {
+      assert.deepEqual((await client.document({ digest: wanted.digest }, signal)).bytes, wanted.bytes)
+      registry.misbehave({ path: wanted.digest, misdeed: { do: 'lie', body: other.bytes } })
+      await assert.rejects(client.document({ digest: wanted.digest }, signal), (error) =>
+        isKind(error, 'failed-precondition'),
+      )
+    }))
+
+  test('says the digest of what came for a tag', () =>
+    withClient(async (client) =>
+      assert.equal((await client.document({ tag: 'latest' }, signal)).digest, wanted.digest),
+    ))
+
+  test('hashes a small blob', () =>
+    withClient(async (client, registry) => {
+      const bytes = wanted.blobs.get(wanted.id) ?? assert.fail()
+      const descriptor = { mediaType: '', digest: wanted.id, size: bytes.length }
+      assert.deepEqual(await client.smallBlob(descriptor, signal), bytes)
+      const body = other.blobs.get(other.id) ?? assert.fail()
+      assert.equal(body.length, bytes.length)
+      registry.misbehave({ path: wanted.id, misdeed: { do: 'lie', body } })
+      await assert.rejects(client.smallBlob(descriptor, signal), (error) => isKind(error, 'failed-precondition'))
+    }))
+})
