@@ -114,7 +114,10 @@ export class LayerTree {
   whiteout(path: PathInLayer): void {
     const place = this.#placeOf(path)
     const directory = this.#directories.get(place)
-    if (directory !== undefined) return this.#hideLower(place, directory)
+    if (directory !== undefined) {
+      this.#hideLower(place, directory)
+      return
+    }
     try {
       mknod(absolute(place), { type: 'char', mode: 0 })
     } catch (error) {
@@ -195,19 +198,21 @@ export class LayerTree {
     if (this.#directories.size >= this.#limits.directories)
       throw tooMuch(`Archive has more than ${this.#limits.directories} directories`)
     const bytes = absolute(place)
-    let replaced: 'nothing' | 'whiteout' | 'other' = 'nothing'
+    let replaces = false
     try {
       mkdirSync(bytes, directory.mode & 0o777)
     } catch (error) {
       if (!isErrno(error, 'EEXIST')) throw error
-      replaced = this.#clear(place)
+      this.#clear(place)
+      replaces = true
       mkdirSync(bytes, directory.mode & 0o777)
     }
     this.#directories.set(place, directory)
     this.inodes += 1
     this.bytes += BLOCK_BYTES
     if (!directory.own) this.#countImplicit()
-    if (replaced === 'whiteout') this.#hideLower(place, directory)
+    // What was here, a whiteout or a file, had hidden the lower layers' directory of that name.
+    if (replaces) this.#hideLower(place, directory)
   }
 
   #countImplicit(): void {
@@ -228,13 +233,13 @@ export class LayerTree {
   }
 
   /** Removes what this layer has at `place`. */
-  #clear(place: PathInLayer): 'whiteout' | 'other' {
+  #clear(place: PathInLayer): void {
     if (this.#directories.has(place)) {
       this.#clearDirectory(place)
-      return 'other'
+      return
     }
     this.#unlink(absolute(place))
-    return this.#whiteouts.delete(place) ? 'whiteout' : 'other'
+    this.#whiteouts.delete(place)
   }
 
   /** Paths here are the ones entries were placed at, so none is too long and each is a key without its slash. */

@@ -17,10 +17,11 @@ import { isErrno } from '#linux/errno.ts'
 import { mknod } from '#linux/mknod.ts'
 import { fsetXattr, lsetXattr } from '#linux/xattr.ts'
 import { toBytes } from '../tree/bytes.ts'
+import type { TarEntry } from './entry.ts'
 import { setTimes } from './file-times.ts'
 import { allocated, LayerTree } from './layer-tree.ts'
 import { MAX_PATH_BYTES, type UnpackLimits } from './limits.ts'
-import type { EntrySink, TarEntry } from './read-entries.ts'
+import type { EntrySink } from './read-entries.ts'
 import { refused, shown, tooMuch } from './refused.ts'
 import { type PathInLayer, pathInLayer, ROOT } from './safe-path.ts'
 import { markerOf } from './whiteout.ts'
@@ -79,13 +80,16 @@ export class LayerUnpacker implements EntrySink {
     this.#tree.atTime(entry.mtime)
     switch (marker.what) {
       case 'ignored':
-        return
+        break
       case 'whiteout':
-        return this.#tree.whiteout(marker.target)
+        this.#tree.whiteout(marker.target)
+        break
       case 'opaque':
-        return this.#tree.opaque(marker.directory)
+        this.#tree.opaque(marker.directory)
+        break
       case 'none':
-        return this.#create(entry, path)
+        this.#create(entry, path)
+        break
     }
   }
 
@@ -136,17 +140,22 @@ export class LayerUnpacker implements EntrySink {
   #create(entry: TarEntry, path: PathInLayer): void {
     switch (entry.kind) {
       case 'directory':
-        return this.#createDirectory(entry, path)
+        this.#createDirectory(entry, path)
+        break
       case 'file':
-        return this.#createFile(entry, path)
+        this.#createFile(entry, path)
+        break
       case 'symlink':
-        return this.#createSymlink(entry, path)
+        this.#createSymlink(entry, path)
+        break
       case 'hardlink':
-        return this.#tree.link(path, pathInLayer(entry.linkName))
+        this.#tree.link(path, pathInLayer(entry.linkName))
+        break
       case 'char':
       case 'block':
       case 'fifo':
-        return this.#createNode(entry, entry.kind, path)
+        this.#createNode(entry, entry.kind, path)
+        break
     }
   }
 
@@ -213,8 +222,8 @@ export class LayerUnpacker implements EntrySink {
     try {
       set()
     } catch (error) {
-      if (name.startsWith('user.') && isErrno(error, 'EPERM', 'EOPNOTSUPP')) return this.#drop(name)
-      throw refused(`Cannot set attribute ${shown(name)} of ${shown(entry.name)}: ${codeOf(error)}`)
+      if (name.startsWith('user.') && isErrno(error, 'EPERM', 'EOPNOTSUPP')) this.#drop(name)
+      else throw refused(`Cannot set attribute ${shown(name)} of ${shown(entry.name)}: ${codeOf(error)}`)
     }
   }
 

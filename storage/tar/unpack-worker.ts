@@ -1,8 +1,9 @@
 /** Entry of the worker thread that touches trees from images and containers. One job at a time, each confined to its directory. */
-import { closeSync, openSync, readdirSync } from 'node:fs'
+import { closeSync, openSync, readdirSync, unlinkSync } from 'node:fs'
 import { parentPort } from 'node:worker_threads'
 import { messageOf, RuntimeError } from '#proto/errors.ts'
 import { algorithmOf, digestStream } from '../digest.ts'
+import { toBytes } from '../tree/bytes.ts'
 import { measureTree } from '../tree/measure-tree.ts'
 import { removeTree } from '../tree/remove-tree.ts'
 import { Confinement } from './confine.ts'
@@ -51,12 +52,13 @@ const unpack = async (
 /** Goes on with the next tree when one cannot be removed: it is tried again later. */
 const emptyDirectory = (checkpoint: Checkpoint): { failures: string[] } => {
   const failures: string[] = []
-  for (const name of readdirSync('.')) {
+  for (const entry of readdirSync('.', { encoding: 'latin1', withFileTypes: true })) {
     try {
-      removeTree(name, checkpoint)
+      if (entry.isDirectory()) removeTree(entry.name, checkpoint)
+      else unlinkSync(toBytes(entry.name))
     } catch (error) {
       checkpoint()
-      failures.push(`${name}: ${messageOf(error)}`)
+      failures.push(`${entry.name}: ${messageOf(error)}`)
     }
   }
   return { failures }

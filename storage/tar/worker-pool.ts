@@ -44,6 +44,11 @@ export class WorkerPool {
     this.#options = options
   }
 
+  /** How many threads there are at this moment. */
+  get workers(): number {
+    return this.#slots.size
+  }
+
   /** Runs a job. Aborting makes it stop soon and reject with kind cancelled; the worker lives on. */
   async run<N extends JobName>(job: N, request: RequestOf<N>, signal?: AbortSignal): Promise<ReplyOf<N>> {
     signal?.throwIfAborted()

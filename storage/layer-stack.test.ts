@@ -1,0 +1,231 @@
+/** Stacks of layers, unpacked each on its own and joined by overlayfs, look as if they had been applied one after the other. */
+import assert from 'node:assert/strict'
+import { statSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, it, type TestContext } from 'node:test'
+import fc from 'fast-check'
+import { lgetXattr } from '#linux/xattr.ts'
+import { archive, dir, type Forged, file, pax, symlink } from './tar/testing/tarsmith.ts'
+import { describeTree, type TemporaryStorage, temporaryStorage } from './testing/temporary-storage.ts'
+
+/** Unpacks the layers (bottom first), mounts them, and tells what is seen. */
+const seen = async (
+  t: TestContext,
+  temporary: TemporaryStorage,
+  layers: (Forged | Buffer)[][],
+  id = 'c',
+): Promise<{ lines: string[]; mountpoint: string }> => {
+  const infos = await Promise.all(layers.map((parts) => temporary.unpack(archive(...parts))))
+  const mountpoint = temporary.mountpoint(id)
+  await temporary.storage.rootfs.create({ id, layers: infos.map(({ diffId }) => diffId), mountpoint })
+  t.after(() => temporary.storage.rootfs.remove(id).catch(() => {}))
+  return { lines: describeTree(mountpoint), mountpoint }
+}
+
+const check = async (t: TestContext, layers: (Forged | Buffer)[][], expected: string[]): Promise<void> =>
+  assert.deepEqual((await seen(t, await temporaryStorage(t), layers)).lines.slice(1), expected)
+
+describe('whiteouts (C16)', () => {
+  const lower = [dir('d', { mode: 0o700, uid: 5 }), file('d/f', 'old'), dir('d/sub'), file('d/sub/g', 'old')]
+
+  it('hide a file, and a directory with all that is in it', (t) =>
+    check(t, [lower, [file('d/.wh.f'), file('d/.wh.sub')]], ['./d 0700 5:0 dir']))
+  it('hide what is not there', (t) => check(t, [[dir('d')], [file('d/.wh.nothing')]], ['./d 0755 0:0 dir']))
+  it('are undone by a higher layer', (t) =>
+    check(t, [lower, [file('.wh.d')], [dir('d'), file('d/new', 'x')]], ['./d 0755 0:0 dir', './d/new 0644 0:0 "x"']))
+  for (const parts of [
+    [file('.wh.d'), dir('d', { mode: 0o711 }), file('d/new', 'x')],
+    [dir('d', { mode: 0o711 }), file('d/new', 'x'), file('.wh.d')],
+    [dir('d', { mode: 0o711 }), file('.wh.d'), file('d/new', 'x')],
+    [file('d/new', 'x'), file('.wh.d'), dir('d', { mode: 0o711 })],
+  ])
+    it('replace a directory by a new one of the same layer, in any order', (t) =>
+      check(t, [lower, parts], ['./d 0711 0:0 dir', './d/new 0644 0:0 "x"']))
+  it('do not make a new directory look like the old one', (t) =>
+    check(t, [lower, [file('.wh.d'), file('d/new', 'x')]], ['./d 0755 0:0 dir', './d/new 0644 0:0 "x"']))
+  it('hide nothing of their own layer', (t) =>
+    check(
+      t,
+      [lower, [file('d/f', 'new'), file('d/.wh.f'), file('d/.wh.sub')]],
+      ['./d 0700 5:0 dir', './d/f 0644 0:0 "new"'],
+    ))
+  for (const parts of [
+    [file('d/.wh..wh..opq'), file('d/new', 'x')],
+    [file('d/new', 'x'), file('d/.wh..wh..opq')],
+  ])
+    it('of everything keep the directory, in any order', (t) =>
+      check(t, [lower, parts], ['./d 0700 5:0 dir', './d/new 0644 0:0 "x"']))
+  it('of everything in the root hide all lower layers', (t) =>
+    check(
+      t,
+      [lower, [dir('a')], [file('.wh..wh..opq'), file('new', 'x')], [file('top')]],
+      ['./new 0644 0:0 "x"', './top 0644 0:0 ""'],
+    ))
+  it('that AUFS left are ignored', (t) =>
+    check(
+      t,
+      [lower.slice(0, 1), [file('.wh..wh.aufs'), dir('.wh..wh.plnk/'), file('.wh..wh.plnk/1.2', 'x')]],
+      ['./d 0700 5:0 dir'],
+    ))
+  it('may be hard links to each other, as AUFS wrote them', (t) =>
+    check(t, [lower, [file('d/.wh.f'), { name: 'd/.wh.sub', type: '1', linkName: 'd/.wh.f' }]], ['./d 0700 5:0 dir']))
+  it('hide a directory whose name comes back as a file, then as a directory', (t) =>
+    check(t, [lower, [file('d'), dir('d', { mode: 0o711 })]], ['./d 0711 0:0 dir']))
+})
+
+describe('directories without an entry', () => {
+  const lower = [dir('a', { mode: 0o2750, uid: 1, gid: 2, mtime: 99 }), dir('a/b', { mode: 0o1777, uid: 3 })]
+
+  it('look as the layer below says', (t) =>
+    check(
+      t,
+      [lower, [file('a/b/c/f', 'x')]],
+      ['./a 2750 1:2 dir', './a/b 1777 3:0 dir', './a/b/c 0755 0:0 dir', './a/b/c/f 0644 0:0 "x"'],
+    ))
+  it('look as the nearest layer below says that says anything', (t) =>
+    check(
+      t,
+      [lower, [dir('a', { mode: 0o700 })], [file('a/x')], [file('a/y')]],
+      ['./a 0700 0:0 dir', './a/b 1777 3:0 dir', './a/x 0644 0:0 ""', './a/y 0644 0:0 ""'],
+    ))
+  it('are left alone when a higher layer describes them', (t) =>
+    check(
+      t,
+      [lower.slice(0, 1), [file('a/x')], [dir('a', { mode: 0o711 })]],
+      ['./a 0711 0:0 dir', './a/x 0644 0:0 ""'],
+    ))
+  it('take nothing from a file or link below', (t) =>
+    check(
+      t,
+      [
+        [symlink('lib', 'usr/lib'), file('etc', 'file')],
+        [file('lib/x'), file('etc/y')],
+      ],
+      ['./etc 0755 0:0 dir', './etc/y 0644 0:0 ""', './lib 0755 0:0 dir', './lib/x 0644 0:0 ""'],
+    ))
+  it('take nothing from what an opaque directory hides', (t) =>
+    check(
+      t,
+      [lower, [dir('a'), file('a/.wh..wh..opq')], [file('a/b/f')]],
+      ['./a 0755 0:0 dir', './a/b 0755 0:0 dir', './a/b/f 0644 0:0 ""'],
+    ))
+  it('do not come back after a whiteout', (t) => check(t, [lower, [file('a/b/f')], [file('.wh.a')]], []))
+  it('have the times and user attributes of the layer below', async (t) => {
+    const noted = pax({ 'SCHILY.xattr.user.note': 'n' })
+    const { mountpoint } = await seen(t, await temporaryStorage(t), [[noted, dir('a', { mtime: 99 })], [file('a/f')]])
+    assert.equal(statSync(join(mountpoint, 'a')).mtimeMs, 99_000)
+    assert.equal(lgetXattr(join(mountpoint, 'a'), 'user.note')?.toString(), 'n')
+  })
+  it('follow no link of a layer while looking', async (t) => {
+    const { lines } = await seen(t, await temporaryStorage(t), [
+      [symlink('a', '/etc'), symlink('b', '../../../../../../etc')],
+      [file('a/x/f'), file('b/x/f')],
+    ])
+    assert.deepEqual(lines.slice(1), [
+      './a 0755 0:0 dir',
+      './a/x 0755 0:0 dir',
+      './a/x/f 0644 0:0 ""',
+      './b 0755 0:0 dir',
+      './b/x 0755 0:0 dir',
+      './b/x/f 0644 0:0 ""',
+    ])
+  })
+})
+
+/** One layer of the model: a consistent tree, and marks. */
+interface ModelLayer {
+  entries: Map<string, { type: 'dir' | 'file' | 'link'; mode: number; uid: number }>
+  whiteouts: Set<string>
+  opaque: Set<string>
+  order: number[]
+}
+
+type State = Map<string, string>
+
+const parents = (path: string): string[] =>
+  path.split('/').flatMap((_, i, parts) => (i === 0 ? [] : [parts.slice(0, i).join('/')]))
+
+const below = (path: string, directory: string): boolean => directory === '' || path.startsWith(`${directory}/`)
+
+const line = ({ type, mode, uid }: { type: string; mode: number; uid: number }): string => {
+  const bits = mode.toString(8).padStart(4, '0')
+  if (type === 'link') return `0777 ${uid}:0 -> t`
+  return type === 'dir' ? `${bits} ${uid}:0 dir` : `${bits} ${uid}:0 "${mode}"`
+}
+
+/** What applying a layer to a directory would give, by the letter of the specification. */
+const apply = (state: State, layer: ModelLayer): void => {
+  const forget = (gone: (path: string) => boolean): void => {
+    for (const path of state.keys()) if (gone(path)) state.delete(path)
+  }
+  const makeParents = (path: string): void => {
+    for (const parent of parents(path)) if (!state.get(parent)?.endsWith('dir')) state.set(parent, '0755 0:0 dir')
+  }
+  for (const path of layer.whiteouts) forget((other) => other === path || below(other, path))
+  for (const path of layer.opaque) forget((other) => below(other, path))
+  for (const path of layer.whiteouts) makeParents(path)
+  for (const path of layer.opaque) makeParents(path === '' ? '' : `${path}/x`)
+  for (const [path, entry] of [...layer.entries].sort()) {
+    makeParents(path)
+    if (entry.type !== 'dir') forget((other) => below(other, path))
+    state.set(path, line(entry))
+  }
+}
+
+const path = fc.array(fc.constantFrom('a', 'b', 'c'), { minLength: 1, maxLength: 3 }).map((parts) => parts.join('/'))
+
+const modelLayer: fc.Arbitrary<ModelLayer> = fc
+  .record({
+    entries: fc.array(
+      fc.tuple(path, fc.constantFrom('dir', 'file', 'link'), fc.integer({ min: 0, max: 0o777 }), fc.nat(9)),
+      { maxLength: 6 },
+    ),
+    whiteouts: fc.array(path, { maxLength: 2 }),
+    opaque: fc.array(fc.oneof(path, fc.constant('')), { maxLength: 1 }),
+    order: fc.array(fc.nat(1000), { minLength: 12, maxLength: 12 }),
+  })
+  .map(({ entries, whiteouts, opaque, order }) => {
+    const marked = [...whiteouts, ...opaque.map((directory) => `${directory}/x`)]
+    const needsDirectory = new Set([...entries.map(([name]) => name), ...marked].flatMap(parents))
+    return {
+      entries: new Map(
+        entries.map(([name, type, mode, uid]) => [name, { type: needsDirectory.has(name) ? 'dir' : type, mode, uid }]),
+      ),
+      whiteouts: new Set(whiteouts),
+      opaque: new Set(opaque),
+      order,
+    }
+  })
+
+const partsOf = ({ entries, whiteouts, opaque, order }: ModelLayer): Forged[] => {
+  const parts: Forged[] = []
+  for (const [name, { type, mode, uid }] of entries) {
+    if (type === 'dir') parts.push(dir(name, { mode, uid }))
+    else if (type === 'file') parts.push(file(name, String(mode), { mode, uid }))
+    else parts.push(symlink(name, 't', { uid }))
+  }
+  for (const name of whiteouts) parts.push(file(name.replace(/([^/]+)$/, '.wh.$1')))
+  for (const name of opaque) parts.push(file(name === '' ? '.wh..wh..opq' : `${name}/.wh..wh..opq`))
+  return parts
+    .map((part, i) => ({ part, at: order[i] ?? 0 }))
+    .sort((a, b) => a.at - b.at)
+    .map(({ part }) => part)
+}
+
+describe('any stack of layers', () => {
+  it('looks as if its layers had been applied in order', async (t) => {
+    const temporary = await temporaryStorage(t)
+    let count = 0
+    await fc.assert(
+      fc.asyncProperty(fc.array(modelLayer, { minLength: 1, maxLength: 5 }), async (layers) => {
+        const state: State = new Map()
+        for (const layer of layers) apply(state, layer)
+        count += 1
+        const { lines } = await seen(t, temporary, layers.map(partsOf), `c${count}`)
+        await temporary.storage.rootfs.remove(`c${count}`)
+        assert.deepEqual(lines.slice(1).sort(), [...state].map(([name, rest]) => `./${name} ${rest}`).sort())
+      }),
+      { numRuns: 150 },
+    )
+  })
+})
