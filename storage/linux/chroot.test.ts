@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
 import { existsSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -19,13 +20,14 @@ test('a confined worker sees its directory as "/", the rest of the process does 
       fs.writeFileSync('/made', '')
     })`
   const worker = new Worker(code, { eval: true })
+  const exited = once(worker, 'exit')
   const { promise, resolve, reject } = Promise.withResolvers<unknown>()
   worker.once('message', resolve).once('error', reject)
   const names = ['inside', 'link']
   assert.deepEqual(await promise, { names, up: names, here: names, link: 'ENOENT' })
   assert.ok(existsSync(root))
   assert.ok(readdirSync('/').includes('proc'))
-  await new Promise((done) => worker.once('exit', done))
+  await exited
   assert.ok(existsSync(join(root, 'made')))
 })
 

@@ -124,5 +124,9 @@ const arm64: Record<SyscallName, number> = {
   statx: 291,
 }
 
+/** The numbers of a machine. */
+export const syscallNumbersOf = (arch: 'x64' | 'arm64'): Readonly<Record<SyscallName, number>> =>
+  arch === 'arm64' ? arm64 : x64
+
 /** The numbers of this machine. */
-export const syscallNumbers: Readonly<Record<SyscallName, number>> = process.arch === 'arm64' ? arm64 : x64
+export const syscallNumbers = syscallNumbersOf(process.arch === 'arm64' ? 'arm64' : 'x64')
