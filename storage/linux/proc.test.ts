@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { closeSync, copyFileSync } from 'node:fs'
+import { closeSync, copyFileSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
+import { setTimeout as delay } from 'node:timers/promises'
 import { openPidfd, sendPidfdSignal, signalProcess } from './pidfd.ts'
 import { bootId, childrenOf, isAlive, isZombie, parentOf, processIdentity } from './proc.ts'
 import { scratch } from './testing/scratch.ts'
@@ -46,11 +47,24 @@ test('a zombie is dead, and cannot be signalled', async (t) => {
   const child = start(t, '/bin/sh', ['-c', 'sleep 0.2 & echo $!; exec sleep 60'])
   const [output] = await once(child.stdout ?? child, 'data')
   const pid = Number(String(output))
-  while (!isZombie(pid)) await new Promise((resolve) => setTimeout(resolve, 5))
+  while (!isZombie(pid)) await delay(5)
   const identity = identityOf(pid)
   assert.equal(isAlive(identity), false)
   assert.equal(signalProcess(identity, 9), false)
   assert.deepEqual(childrenOf(child.pid), [pid])
+})
+
+test('a process whose first thread has ended lives while another runs', async (t) => {
+  const module = JSON.stringify(new URL('./sys.ts', import.meta.url).href)
+  // exit(2), not exit_group(2): only the calling thread ends, and Node has others.
+  const code = `import { rawSys } from ${module}; process.stdout.write('x', () => rawSys(process.arch === 'arm64' ? 93 : 60, 0))`
+  const child = start(t, process.execPath, ['--input-type=module', '-e', code])
+  while (!readFileSync(`/proc/${child.pid}/stat`, 'utf8').includes(') Z ')) await delay(5)
+  const identity = identityOf(child.pid)
+  assert.equal(isAlive(identity), true)
+  assert.equal(isZombie(child.pid), false)
+  assert.equal(signalProcess(identity, 9), true)
+  assert.deepEqual(await once(child, 'exit'), [null, 'SIGKILL'])
 })
 
 test('a signal reaches the process it is meant for and no other', async (t) => {

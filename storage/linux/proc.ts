@@ -11,6 +11,7 @@ export interface ProcessIdentity {
 interface ProcessStat {
   state: string
   parent: number
+  threads: number
   startTime: bigint
 }
 
@@ -25,12 +26,15 @@ const readStat = (pid: number): ProcessStat | undefined => {
   // The command name may hold spaces and parentheses: count from the last one.
   const fields = text.slice(text.lastIndexOf(')') + 2).split(' ')
   const [state, parent] = fields
+  const threads = Number(fields[17])
   const startTime = fields[19]
   if (state === undefined || parent === undefined || startTime === undefined) return undefined
-  return { state, parent: Number(parent), startTime: BigInt(startTime) }
+  return { state, parent: Number(parent), threads, startTime: BigInt(startTime) }
 }
 
-const isDead = (state: string): boolean => state === 'Z' || state === 'X' || state === 'x'
+// A first thread that has ended looks like a zombie while other threads of the process run on.
+const isDead = ({ state, threads }: ProcessStat): boolean =>
+  (state === 'Z' && threads <= 1) || state === 'X' || state === 'x'
 
 /** The identity of a process, dead but unreaped ones included; undefined when there is none. */
 export const processIdentity = (pid: number): ProcessIdentity | undefined => {
@@ -41,13 +45,13 @@ export const processIdentity = (pid: number): ProcessIdentity | undefined => {
 /** Whether this very process still runs. A zombie does not. */
 export const isAlive = ({ pid, startTime }: ProcessIdentity): boolean => {
   const stat = readStat(pid)
-  return stat !== undefined && stat.startTime === startTime && !isDead(stat.state)
+  return stat !== undefined && stat.startTime === startTime && !isDead(stat)
 }
 
 /** Whether a process exists and waits to be reaped. */
 export const isZombie = (pid: number): boolean => {
   const stat = readStat(pid)
-  return stat !== undefined && isDead(stat.state)
+  return stat !== undefined && isDead(stat)
 }
 
 /** The parent of a process; undefined when it is gone. */
