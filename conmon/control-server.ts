@@ -41,6 +41,7 @@ export class ControlServer implements ConnectionOwner {
   readonly #fd: number
   /** Value: whether the client has shown the cookie. */
   readonly #connections = new Map<Connection, boolean>()
+  readonly #answering = new Set<Promise<void>>()
 
   /** @throws LinuxError EADDRINUSE when another monitor has been launched there */
   constructor(reactor: Reactor, path: string, cookie: string, handler: RequestHandler) {
@@ -57,6 +58,11 @@ export class ControlServer implements ConnectionOwner {
   broadcast(event: Event): void {
     const frame = encodeMessage('event', event)
     for (const [connection, known] of this.#connections) if (known) connection.send(frame)
+  }
+
+  /** Resolves when every request has been answered. */
+  async whenAnswered(): Promise<void> {
+    while (this.#answering.size > 0) await Promise.all(this.#answering)
   }
 
   /** Resolves when no client has anything left to be sent. */
@@ -115,9 +121,13 @@ export class ControlServer implements ConnectionOwner {
   #request(connection: Connection, frame: Frame): void {
     const { id, request, failure } = parseRequest(frame.payload)
     const answer = request === undefined ? Promise.reject(failure) : this.#answer(request)
-    void answer
+    const answering = answer
       .catch((error: unknown): Answer => ({ reply: 'failed', failure: failureOf(error) }))
-      .then((done) => connection.send(encodeMessage('reply', { id, ...done })))
+      .then((done) => {
+        connection.send(encodeMessage('reply', { id, ...done }))
+        this.#answering.delete(answering)
+      })
+    this.#answering.add(answering)
   }
 
   async #answer(request: Request): Promise<Answer> {

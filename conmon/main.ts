@@ -25,6 +25,8 @@ async function main(): Promise<void> {
   closeInherited(announce ? [readyDescriptor] : [])
   becomeSubreaper()
   const report = openReport()
+  // It ends when its container has ended: whoever stops a service or closes a session does not mean the container's output.
+  for (const signal of ['SIGHUP', 'SIGINT', 'SIGTERM'] as const) process.on(signal, () => {})
   // A bug in the service of one client must not cost the container its monitor.
   process.on('uncaughtException', (error) => report(`unexpected: ${error.stack}`))
   process.on('unhandledRejection', (error) => report(`unexpected: ${error instanceof Error ? error.stack : error}`))

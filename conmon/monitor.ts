@@ -7,8 +7,9 @@
  *      │ shutdown, or the    └─ failed: the runtime's leftovers are removed, the failure is told, the monitor exits
  *      └─ daemon is gone: the monitor exits
  */
-import { join } from 'node:path'
-import { containerCgroupPath } from '#linux/cgroup.ts'
+import { existsSync } from 'node:fs'
+import { isAbsolute, join } from 'node:path'
+import { containerCgroupPath, removeCgroup } from '#linux/cgroup.ts'
 import { isErrno } from '#linux/errno.ts'
 import { bootId, isAlive, type ProcessIdentity, processIdentity } from '#linux/proc.ts'
 import { readBounded } from '#linux/read-bounded.ts'
@@ -70,7 +71,6 @@ export class Monitor implements RequestHandler {
   readonly #clientCame: () => void
   #life: Life = { state: 'launched' }
   #log: ContainerLog | undefined
-  #startSettled: Promise<unknown> = Promise.resolve()
 
   /** Listens from now on. @param clientCame is told of each client that has proved to be the daemon */
   constructor(options: MonitorOptions, dir: string, parts: MonitorParts, clientCame: () => void) {
@@ -144,6 +144,10 @@ export class Monitor implements RequestHandler {
   }
 
   async #makeContainer(): Promise<Alive> {
+    const { id, runtime } = this.#options
+    // Cleaning up behind a failure would kill whoever has the id already.
+    if (existsSync(join(runtime.root, id)))
+      throw new MonitorFailure('failed-precondition', `Container "${id}" exists already`)
     const record = new ExitRecordFile(this.#dir)
     try {
       const alive = await this.#createWith(record)
@@ -182,11 +186,13 @@ export class Monitor implements RequestHandler {
 
   /** After a failed create: whatever the runtime has left behind, first as the runtime knows it, then as the kernel does. */
   async #cleanUp(): Promise<void> {
-    await this.#parts.reaper.whileHolding(async () => {
-      if (!(await this.#runtime.deleteForced(deleteTimeoutMs)))
-        this.#parts.report('the runtime could not delete the container')
-    })
-    await killDescendants(killTimeoutMs)
+    const { cgroupPath, runtime } = this.#options
+    const { report } = this.#parts
+    if (!(await this.#runtime.deleteForced(deleteTimeoutMs))) report('the runtime could not delete the container')
+    await attempt(report, 'kill what is left', () => killDescendants(killTimeoutMs))
+    // systemd removes its scopes itself.
+    if (runtime.systemdCgroup || !isAbsolute(cgroupPath) || cgroupPath === '/') return
+    await attempt(report, 'remove the cgroup', () => removeCgroup(cgroupPath))
   }
 
   async #start(): Promise<Answer> {
@@ -194,9 +200,7 @@ export class Monitor implements RequestHandler {
     if (life.state !== 'alive' || life.started || life.starting) throw this.#refusal('start')
     this.#life = { ...life, starting: true }
     try {
-      const running = this.#runtime.start()
-      this.#startSettled = running.catch(() => {})
-      await running
+      await this.#runtime.start()
       if (this.#life.state === 'alive') this.#life = { ...this.#life, starting: false, started: true }
       return { reply: 'done' }
     } catch (error) {
@@ -242,12 +246,12 @@ export class Monitor implements RequestHandler {
     }
     await attempt(report, 'write the exit record', () => record.write(ended))
     // A container may end before the runtime's start does: whoever asked for the start hears of it first.
-    await settlesWithin(this.#startSettled, farewellTimeoutMs)
-    await nextTurn()
+    await settlesWithin(this.#server.whenAnswered(), farewellTimeoutMs)
     this.#life = { state: 'ended', record: ended }
     this.#server.broadcast({ event: 'exited', record: exitRecordToWire(ended) })
     stdio.close()
     oom?.close()
+    await this.#server.whenAnswered()
     await this.#leave()
   }
 
@@ -270,8 +274,6 @@ export class Monitor implements RequestHandler {
     )
   }
 }
-
-const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
 
 /** Loaded when it is needed: a container has a PID namespace of its own as a rule. */
 async function killRest(cgroup: string): Promise<void> {

@@ -2,10 +2,9 @@
 import { closeSync, openSync, readSync } from 'node:fs'
 import { join } from 'node:path'
 import { cgroupDirectory, cgroupLayout, oomKillCount } from '#linux/cgroup.ts'
+import { changed } from '#linux/epoll.ts'
 import { isErrno } from '#linux/errno.ts'
 import type { Reactor } from './reactor.ts'
-
-const EPOLLPRI = 0x2
 
 export class OomWatch {
   readonly #reactor: Reactor
@@ -19,7 +18,7 @@ export class OomWatch {
     this.#path = path
     this.#events = openEvents(path)
     // systemd removes the cgroup as soon as it is empty: the count has to be known before.
-    if (this.#events !== undefined) reactor.add(this.#events, EPOLLPRI, () => this.#count())
+    if (this.#events !== undefined) reactor.add(this.#events, changed, () => this.#count())
   }
 
   /** Whether there was such a kill in the container's whole life. */

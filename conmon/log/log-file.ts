@@ -57,7 +57,11 @@ export class LogFile {
 
   #cutTorn(written: Buffer, error: string): Appended {
     const { end, content } = wholeRecords(written)
-    if (end < written.length) ftruncateSync(this.#fd, fstatSync(this.#fd).size - (written.length - end))
+    try {
+      if (end < written.length) ftruncateSync(this.#fd, fstatSync(this.#fd).size - (written.length - end))
+    } catch {
+      // The disk does not take anything back either; the torn record will be followed by the next one.
+    }
     return { content, error }
   }
 }

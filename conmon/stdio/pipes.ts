@@ -2,6 +2,7 @@
 import { closeSync, constants, fchmodSync, openSync } from 'node:fs'
 import { readSome } from '#linux/descriptor.ts'
 import { makePipe, setNonblock } from '#linux/pipes.ts'
+import { MonitorFailure } from '../failure.ts'
 import type { Reactor } from '../reactor.ts'
 import { settlesWithin } from '../within.ts'
 import { OutputReader, readBytes } from './output-reader.ts'
@@ -72,7 +73,7 @@ export class PipeStdio implements ContainerStdio {
   }
 
   resize(): void {
-    throw new RangeError('the container has no terminal')
+    throw new MonitorFailure('failed-precondition', 'The container has no terminal')
   }
 
   close(): void {

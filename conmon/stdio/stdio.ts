@@ -24,7 +24,7 @@ export interface ContainerStdio {
   drain(timeoutMs: number): Promise<void>
   /** The container reads the end of its input. Nothing happens where there is no input. */
   closeInput(): void
-  /** @throws RangeError without a terminal */
+  /** @throws MonitorFailure failed-precondition without a terminal */
   resize(size: { width: number; height: number }): void
   /** Lets go of everything. Idempotent. */
   close(): void

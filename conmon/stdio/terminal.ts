@@ -9,6 +9,7 @@ import { makePipe, setNonblock } from '#linux/pipes.ts'
 import { setOnlcr, setWindowSize } from '#linux/pty.ts'
 import { rawSys } from '#linux/sys.ts'
 import { monitorFiles } from '#proto/conmon.ts'
+import { MonitorFailure } from '../failure.ts'
 import type { Reactor } from '../reactor.ts'
 import { settlesWithin } from '../within.ts'
 import { OutputReader, readBytes } from './output-reader.ts'
@@ -87,7 +88,7 @@ export class TerminalStdio implements ContainerStdio {
   }
 
   resize(size: { width: number; height: number }): void {
-    if (this.#master === undefined) throw new RangeError('the terminal is not there yet')
+    if (this.#master === undefined) throw new MonitorFailure('failed-precondition', 'The terminal is not there yet')
     setWindowSize(this.#master, size)
   }
 

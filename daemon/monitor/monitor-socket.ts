@@ -4,7 +4,7 @@ import { open } from 'node:fs/promises'
 import { connect, type Socket } from 'node:net'
 import { isErrno } from '#linux/errno.ts'
 import { encodeMessage, type Frame, FrameReader, frameTypes, monitorFiles, protocolVersion } from '#proto/conmon.ts'
-import { messageOf, RuntimeError } from '#proto/errors.ts'
+import { RuntimeError } from '#proto/errors.ts'
 import { decode, Reply, Welcome } from './messages.ts'
 
 export interface Greeted {
@@ -15,33 +15,33 @@ export interface Greeted {
   readonly early: readonly Frame[]
 }
 
-/** @throws RuntimeError unavailable when nobody listens there, permission-denied for a wrong cookie, deadline-exceeded */
+/** @throws RuntimeError unavailable when nobody listens there, permission-denied for a wrong cookie */
 export async function greetMonitor(dir: string, cookie: string, signal: AbortSignal): Promise<Greeted> {
-  const socket = await connectTo(dir, signal)
   try {
-    socket.write(encodeMessage('hello', { protocol: protocolVersion, cookie }))
-    return await welcomeFrom(socket, signal)
-  } catch (error) {
-    socket.destroy()
-    throw error
+    const socket = await connectTo(dir, signal)
+    try {
+      socket.write(encodeMessage('hello', { protocol: protocolVersion, cookie }))
+      return await welcomeFrom(socket, signal)
+    } catch (error) {
+      socket.destroy()
+      throw error
+    }
+  } catch (cause) {
+    // One that is being killed still takes connections, for a moment.
+    if (!isErrno(cause, 'ENOENT', 'ECONNREFUSED', 'EPIPE', 'ECONNRESET')) throw cause
+    throw new RuntimeError('unavailable', `No monitor listens in "${dir}"`, { cause })
   }
 }
 
 /** Through the directory's descriptor: a socket address holds 107 bytes only. */
 async function connectTo(dir: string, signal: AbortSignal): Promise<Socket> {
   signal.throwIfAborted()
+  const directory = await open(dir, constants.O_RDONLY | constants.O_DIRECTORY)
   try {
-    const directory = await open(dir, constants.O_RDONLY | constants.O_DIRECTORY)
-    try {
-      const socket = connect(`/proc/self/fd/${directory.fd}/${monitorFiles.socket}`)
-      await settled(socket, signal, (resolve) => socket.once('connect', () => resolve(undefined)))
-      return socket
-    } finally {
-      await directory.close()
-    }
-  } catch (cause) {
-    if (!isErrno(cause, 'ENOENT', 'ECONNREFUSED', 'EPIPE', 'ECONNRESET')) throw cause
-    throw new RuntimeError('unavailable', `No monitor listens in "${dir}"`, { cause })
+    const socket = connect(`/proc/self/fd/${directory.fd}/${monitorFiles.socket}`)
+    return await settled(socket, signal, (resolve) => socket.once('connect', () => resolve(socket)))
+  } finally {
+    await directory.close()
   }
 }
 
@@ -90,7 +90,7 @@ function settled<T>(
     socket.on('error', failed).on('close', closed)
     begin(
       (value) => finish(() => resolve(value)),
-      (error) => finish(() => reject(new RuntimeError('internal', messageOf(error), { cause: error }))),
+      (error) => finish(() => reject(error)),
     )
   })
 }

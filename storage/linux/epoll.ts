@@ -17,11 +17,11 @@ const CHANGE = 3
 const EVENT_BYTES = arm ? 16 : 12
 const DATA_OFFSET = arm ? 8 : 4
 
+/** Errors and hang-ups are reported besides, asked for or not. */
 export const readable = 0x1
+/** Urgent data; for files of the kernel that tell of changes. */
+export const changed = 0x2
 export const writable = 0x4
-/** Always reported, never asked for. */
-export const failed = 0x8
-export const hungUp = 0x10
 export const peerClosed = 0x2000
 
 export class Epoll {

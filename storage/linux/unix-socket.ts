@@ -2,7 +2,6 @@
 import { closeSync, constants, openSync } from 'node:fs'
 import { basename, dirname } from 'node:path'
 import { tryAgain } from './descriptor.ts'
-import { isErrno } from './errno.ts'
 import { rawSys, sys, sysError, sysOn } from './sys.ts'
 
 const AF_UNIX = 1
@@ -17,7 +16,7 @@ const ECONNABORTED = -103
  * Runs `use` with a name for `path` that fits a socket address (107 bytes) however long the path is. The name is good
  * only while `use` runs.
  */
-export function withShortPath<T>(path: string, use: (short: string) => T): T {
+function withShortPath<T>(path: string, use: (short: string) => T): T {
   const directory = openSync(dirname(path), constants.O_RDONLY | constants.O_DIRECTORY)
   try {
     return use(`/proc/self/fd/${directory}/${basename(path)}`)
@@ -60,6 +59,3 @@ export function peerUserId(fd: number): number {
   sys(GETSOCKOPT, fd, SOL_SOCKET, SO_PEERCRED, credentials, length)
   return credentials.readUInt32LE(4)
 }
-
-/** Whether the error says that nobody listens there. */
-export const isNobodyListening = (error: unknown): boolean => isErrno(error, 'ENOENT', 'ECONNREFUSED')
