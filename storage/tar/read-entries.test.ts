@@ -74,7 +74,7 @@ describe('EntryReader', () => {
           data: fc.uint8Array({ maxLength: 1500 }),
           mode: fc.integer({ min: 1, max: 0o7777 }),
           uid: fc.integer({ min: 0, max: 0o777777 }),
-          mtime: fc.integer({ min: 0, max: 2 ** 31 }),
+          mtime: fc.integer({ min: 0, max: 2 ** 31 - 1 }),
           xattr: fc.option(fc.stringMatching(/^[a-z]{1,20}$/)),
         },
         { noNullPrototype: true },

@@ -12,7 +12,6 @@ import {
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { TestContext } from 'node:test'
 import { type Linux, linux as realLinux } from '#linux/linux.ts'
 import { lgetXattr } from '#linux/xattr.ts'
 import { silentLog } from '#proto/log.ts'
@@ -40,8 +39,11 @@ export interface TemporaryOptions {
   readonly limits?: Partial<UnpackLimits>
 }
 
-/** Everything is unmounted and removed when the test ends. */
-export const temporaryStorage = async (t: TestContext, options: TemporaryOptions = {}): Promise<TemporaryStorage> => {
+/** Everything is unmounted and removed when the test ends, or the file when given its `after`. */
+export const temporaryStorage = async (
+  t: { after(cleanUp: () => Promise<void>): void },
+  options: TemporaryOptions = {},
+): Promise<TemporaryStorage> => {
   const directory = mkdtempSync(join(tmpdir(), 'storage-'))
   const root = join(directory, 'storage')
   const open = (): Promise<Storage> =>
