@@ -9,7 +9,7 @@
  */
 import { existsSync } from 'node:fs'
 import { isAbsolute, join } from 'node:path'
-import { containerCgroupPath, removeCgroup } from '#linux/cgroup.ts'
+import { cgroupLayout, containerCgroupPath, removeCgroup } from '#linux/cgroup.ts'
 import { isErrno } from '#linux/errno.ts'
 import { bootId, isAlive, type ProcessIdentity, processIdentity } from '#linux/proc.ts'
 import { readBounded } from '#linux/read-bounded.ts'
@@ -167,7 +167,10 @@ export class Monitor implements RequestHandler {
     if (logPath !== undefined)
       this.#log = new ContainerLog(logPath, (error) => this.#parts.report(`cannot write the log: ${error}`))
     const stdio = openStdio(this.#options, this.#dir, reactor, this.#log ?? dropped)
-    await this.#runtime.create(stdio)
+    const creating = this.#runtime.create(stdio)
+    // Read once and for all; takes longest of what is still to do, and nobody waits for it now.
+    cgroupLayout()
+    await creating
     const init = this.#readInit()
     const cgroup = containerCgroupPath(init.pid)
     await stdio.begin()

@@ -25,7 +25,7 @@ test('frames come out as they went in, however the stream is cut', () => {
     type: fc.constantFrom(...Object.values(frameTypes)),
     payload: fc.uint8Array({ maxLength: 300 }),
   })
-  fc.assert(
+  void fc.assert(
     fc.property(fc.array(frame), fc.array(fc.integer({ min: 1, max: 50 }), { minLength: 1 }), (frames, cuts) => {
       const stream = Buffer.concat(frames.map(({ type, payload }) => encodeFrame(type, payload)))
       const reader = new FrameReader()

@@ -88,8 +88,6 @@ export type Request = { readonly id: number } & (
   | { readonly request: 'shutdown' }
 )
 
-export type RequestName = Request['request']
-
 export type Reply = { readonly id: number } & (
   | { readonly reply: 'done' }
   | { readonly reply: 'created'; readonly init: InitProcess }

@@ -133,7 +133,7 @@ const written = fc.record({
 })
 
 test('whatever comes in comes out, byte for byte, per stream', () => {
-  fc.assert(
+  void fc.assert(
     fc.property(fc.array(written, { maxLength: 12 }), (pieces) => {
       const batches = batchesOf(pieces)
       const lines = Buffer.concat(batches.map(({ batch }) => batch))
