@@ -1,12 +1,11 @@
 /** The command `cricket`: `serve` is the daemon, the other words tell about it. */
-import { setFlagsFromString } from 'node:v8'
-import { runInNewContext } from 'node:vm'
 import { linux } from '#linux/linux.ts'
 import { messageOf, RuntimeError } from '#proto/errors.ts'
 import { renderConfig, renderDefaultConfig } from './config/document.ts'
 import { type CommandLine, parseFlags } from './config/flags.ts'
 import { loadConfig } from './config/load.ts'
 import { startDaemon } from './daemon.ts'
+import { giveBackMemory } from './give-back-memory.ts'
 import { createLog } from './logging.ts'
 import { adoptOrphans } from './reap-orphans.ts'
 import { API_VERSION, RUNTIME_NAME, VERSION } from './version.ts'
@@ -61,7 +60,7 @@ async function serve({ flags }: CommandLine): Promise<void> {
   })
   adoptOrphans(linux)
   const daemon = await startDaemon(config, log)
-  giveBackStartMemory()
+  giveBackMemory()
   await terminated()
   await daemon.close()
   process.exit(0)
@@ -69,16 +68,6 @@ async function serve({ flags }: CommandLine): Promise<void> {
 
 const terminated = (): Promise<unknown> =>
   Promise.race(['SIGTERM', 'SIGINT'].map((signal) => new Promise((resolve) => process.once(signal, resolve))))
-
-/** V8 keeps what it needed to start until it is asked: once, when the start is over. */
-function giveBackStartMemory(): void {
-  const collect = () => {
-    setFlagsFromString('--expose-gc')
-    const gc: unknown = runInNewContext('gc')
-    if (typeof gc === 'function') gc()
-  }
-  setTimeout(collect, 700).unref()
-}
 
 async function main([word = 'help', ...args]: readonly string[]): Promise<void> {
   if (['help', '--help', '-h'].includes(word)) return print(usage)
