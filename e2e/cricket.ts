@@ -43,6 +43,8 @@ export const cricketProgram = (site: Site, configPath = site.path('config.yaml')
   command: [CRICKET, 'serve', '--config', configPath],
   socket: cricketSocket(site),
   logPath: site.path('cricket.log'),
+  // For measuring other flags than those the build puts into the program.
+  ...(process.env.CRICKET_NODE_FLAGS !== undefined && { env: { CRICKET_NODE_FLAGS: process.env.CRICKET_NODE_FLAGS } }),
 })
 
 /** Configures and starts the daemon. */

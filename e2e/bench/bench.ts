@@ -191,8 +191,8 @@ async function calls(contestants: Contestant[], pods: Record<string, Pod[]>): Pr
 
 /** What each runtime's processes cost: the daemon, its monitors or shims, and what sandboxes run. */
 async function memory(contestants: Contestant[]): Promise<Figure[]> {
-  note('memory')
-  await sleep(5000)
+  note('memory, half a minute after the last call')
+  await sleep(30_000)
   execFileSync('sync')
   const figures = new Map<string, Figure>()
   const set = (name: string, unit: Figure['unit'], runtime: string, value: number) => {
