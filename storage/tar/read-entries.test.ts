@@ -47,6 +47,13 @@ const refuses = (bytes: Buffer, kind: 'failed-precondition' | 'resource-exhauste
     (error) => isKind(error, kind),
   )
 
+/** Refused on sight of these bytes, before more is read or kept. */
+const refusesAtOnce = (bytes: Buffer): void =>
+  assert.throws(
+    () => new EntryReader({ begin: () => {}, data: () => {}, end: () => {} }, 1000).push(bytes),
+    (error) => isKind(error, 'failed-precondition'),
+  )
+
 const names = (bytes: Buffer): string[] => read(bytes).map(({ entry }) => entry.name)
 
 const octal = (value: number): string => `${value.toString(8).padStart(11, '0')}\0`
@@ -242,15 +249,25 @@ describe('EntryReader', () => {
 
     it('refuses a map in the data that never ends', () => {
       const inData = pax({ 'GNU.sparse.major': '1', 'GNU.sparse.minor': '0', 'GNU.sparse.realsize': '6' })
-      refuses(archive(inData, file('s', '10000000\n'.padEnd(9, ' ') + '1\n'.repeat(2 ** 20))))
-      refuses(archive(inData, file('s', '9'.repeat(5000))))
+      const endless = Buffer.from(`10000000\n${'1\n'.repeat(600 * 1024)}`)
+      const head = forge(file('s', '', { size: 2 ** 33 }))
+      refusesAtOnce(Buffer.concat([forge(inData), head, endless]))
+      refusesAtOnce(Buffer.concat([forge(inData), head, Buffer.alloc(5000, '9')]))
+    })
+    it('refuses old GNU extension blocks that never end', () => {
+      const block = Buffer.alloc(512)
+      block[504] = 1
+      refusesAtOnce(
+        Buffer.concat([forge(oldSparse('s', 10, [], '', true)), ...Array.from({ length: 2100 }, () => block)]),
+      )
     })
   })
 
   describe('refuses what only an attacker writes', () => {
     it('a pax header of gigabytes (CVE-2017-14992)', () =>
-      refuses(archive({ name: 'x', type: 'x', size: 4 * 2 ** 30 })))
-    it('a long name of gigabytes', () => refuses(archive({ name: 'x', type: 'L', size: 4 * 2 ** 30 })))
+      refusesAtOnce(forge({ name: 'x', type: 'x', size: 4 * 2 ** 30 })))
+    it('a global header of gigabytes', () => refusesAtOnce(forge({ name: 'x', type: 'g', size: 4 * 2 ** 30 })))
+    it('a long name of gigabytes', () => refusesAtOnce(forge({ name: 'x', type: 'L', size: 4 * 2 ** 30 })))
     it('pax records that do not add up', () => {
       for (const data of ['5 a=b', '99 a=b\n', '0 a=b\n', '6 a=b\n\n', 'x', '4 =\n', '-6 a=b\n', '6.0 a=b\n'])
         refuses(archive({ name: 'x', type: 'x', data }, file('a')))

@@ -167,6 +167,7 @@ describe('a layer travels', () => {
     ['as gzip', gzipSync(tar)],
     ['as gzip of several members', Buffer.concat([gzipSync(tar.subarray(0, 999)), gzipSync(tar.subarray(999))])],
     ['as zstd', zstdCompressSync(tar)],
+    ['as zstd with the window that zstd itself allows', zstdWindow(tar, 27)],
     [
       'as zstd of several frames',
       Buffer.concat([zstdCompressSync(tar.subarray(0, 999)), zstdCompressSync(tar.subarray(999))]),
@@ -220,7 +221,7 @@ describe('a layer is refused that', () => {
     ['is a zstd stream cut short', zstd.subarray(0, zstd.length - 9)],
     ['is a zstd stream with damage inside', damaged(zstd, 140_000)],
     ['is a zstd stream with bytes behind it', Buffer.concat([zstd, Buffer.from('garbage behind')])],
-    ['is a zstd stream that wants a window of 2 GiB', zstdWindow(31)],
+    ['is a zstd stream that wants a window of 2 GiB', zstdWindow(tar, 31)],
     ['is only a magic number', Buffer.from([0x1f, 0x8b])],
     ['is xz', Buffer.from('\xfd7zXZ\0'.padEnd(2048, '\0'), 'latin1')],
     ['is text', Buffer.from('<html>404</html>\n'.repeat(100))],
@@ -303,7 +304,15 @@ function damaged(bytes: Buffer, at: number): Buffer {
   return copy
 }
 
-/** A frame header that asks for a window of 2^log bytes, and an empty last block. */
-function zstdWindow(log: number): Buffer {
-  return Buffer.from([0x28, 0xb5, 0x2f, 0xfd, 0x00, (log - 10) << 3, 0x01, 0x00, 0x00])
+/** The bytes as they are, in a valid frame that asks for a window of 2^log bytes. */
+function zstdWindow(bytes: Buffer, log: number): Buffer {
+  const parts: Buffer[] = [Buffer.from([0x28, 0xb5, 0x2f, 0xfd, 0x00, (log - 10) << 3])]
+  const size = 64 * 1024
+  for (let at = 0; at < bytes.length; at += size) {
+    const block = bytes.subarray(at, at + size)
+    const head = Buffer.alloc(3)
+    head.writeUIntLE((block.length << 3) | (at + size >= bytes.length ? 1 : 0), 0, 3)
+    parts.push(head, block)
+  }
+  return Buffer.concat(parts)
 }
