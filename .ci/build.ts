@@ -31,8 +31,8 @@ const DAEMON_NODE_FLAGS = [
 ]
 
 /**
- * What the daemon's C library is told. Measured with 20 pods, half a minute after the last change: 27.6 MB private
- * dirty with it, 33.7 MB without.
+ * What the daemon's C library is told: one arena for all threads, as each further one would keep what its thread once
+ * needed, and to give back what is free.
  */
 const DAEMON_MALLOC = { MALLOC_ARENA_MAX: '1', MALLOC_TRIM_THRESHOLD_: '131072' }
 
@@ -106,17 +106,18 @@ async function failure(result: unknown): Promise<never> {
   throw new Error(lines.join('\n'))
 }
 
-/** The monitor as one executable; Bun, because an idle Node costs three times the memory. */
+/** The monitor as one executable; Bun, because an idle Node costs three times the memory: docs/decisions/0003, 0006. */
 function monitor(): Step {
-  const flags = ['build', '--compile', '--minify', '--no-compile-autoload-dotenv', '--no-compile-autoload-bunfig']
+  const flags = ['--compile', '--minify', '--bytecode', '--format=cjs', '--compile-exec-argv=--smol']
+  const noConfiguration = ['--no-compile-autoload-dotenv', '--no-compile-autoload-bunfig']
   const source = join(lib, 'conmon.cjs')
   return {
     name: 'conmon executable',
     output: join(bin, 'conmon'),
-    flags: flags.join(' '),
-    inputs: [source, inModules('@oven/bun-linux-x64/package.json')],
+    flags: [...flags, ...noConfiguration].join(' '),
+    inputs: [source, join(bunProgram, '../../package.json')],
     async make(output) {
-      await run(bunProgram, [...flags, source, '--outfile', output], { cwd: lib })
+      await run(bunProgram, ['build', ...flags, ...noConfiguration, source, '--outfile', output], { cwd: lib })
       return []
     },
   }
@@ -146,8 +147,6 @@ function daemonProgram(): Step {
 : "\${CRICKET_NODE_FLAGS=${DAEMON_NODE_FLAGS.join(' ')}}"
 ${malloc}
 lib=$(dirname -- "$(readlink -f -- "$0")")/../lib
-# One arena for all threads: each further one would keep what its thread once needed.
-export MALLOC_ARENA_MAX="\${MALLOC_ARENA_MAX:-1}"
 # shellcheck disable=SC2086 # a list of words
 exec "$lib/node" $CRICKET_NODE_FLAGS "$lib/cricket.cjs" "$@"
 `
