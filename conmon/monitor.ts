@@ -23,6 +23,7 @@ import {
   monitorFiles,
   type Request,
 } from '#proto/conmon.ts'
+import { collectGarbageSoon } from './collect-garbage.ts'
 import { type Answer, ControlServer, type RequestHandler } from './control-server.ts'
 import { ExitRecordFile, exitFields } from './exit-record.ts'
 import { MonitorFailure } from './failure.ts'
@@ -205,6 +206,7 @@ export class Monitor implements RequestHandler {
     try {
       await this.#runtime.start()
       if (this.#life.state === 'alive') this.#life = { ...this.#life, starting: false, started: true }
+      collectGarbageSoon()
       return { reply: 'done' }
     } catch (error) {
       if (this.#life.state === 'alive') this.#life = { ...this.#life, starting: false }

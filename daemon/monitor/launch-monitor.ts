@@ -31,10 +31,11 @@ const readyTimeoutMs = 20_000
 const maxLogBytes = 4096
 
 /**
- * From scratch. One thread of the pool waits for the container all its life; others must be left for everything else. Compiling
+ * From scratch. One thread of the pool waits for the container all its life, one is left for everything else. Compiling
  * JavaScript to machine code would cost each monitor 1.6 MB and gain nothing: the work is done in the kernel and in native calls.
+ * Bun's timer for garbage would wake each monitor every second for a millisecond (docs/decisions/0006).
  */
-const environment = { UV_THREADPOOL_SIZE: '4', BUN_JSC_useJIT: '0' }
+const environment = { UV_THREADPOOL_SIZE: '2', BUN_JSC_useJIT: '0', BUN_GC_TIMER_DISABLE: '1' }
 
 /** @throws RuntimeError internal with the monitor's own words when it cannot run, deadline-exceeded */
 export async function launchMonitor({

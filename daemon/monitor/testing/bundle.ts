@@ -10,6 +10,8 @@ export interface BundleInput {
   readonly cgroupsPath: string
   readonly hostPidNamespace: boolean
   readonly memoryBytes?: number
+  /** The state directory's name is longer than a socket address. */
+  readonly longName: boolean
 }
 
 const mount = (destination: string, type: string, options: readonly string[] = []) => ({
@@ -21,7 +23,7 @@ const mount = (destination: string, type: string, options: readonly string[] = [
 
 /** Makes the directory and returns its path. */
 export function makeBundle(input: BundleInput): string {
-  const dir = mkdtempSync(join(tmpdir(), 'cricket-monitor-'))
+  const dir = mkdtempSync(join(tmpdir(), `cricket-monitor-${input.longName ? 'x'.repeat(120) : ''}`))
   for (const name of ['bin', 'proc', 'dev', 'tmp']) mkdirSync(join(dir, 'rootfs', name), { recursive: true })
   copyFileSync('/bin/busybox', join(dir, 'rootfs/bin/busybox'))
   writeFileSync(join(dir, 'config.json'), JSON.stringify(specOf(input)), { mode: 0o600 })

@@ -22,6 +22,12 @@ export function containedSuite(rig: Rig): void {
       assert.deepEqual([code, text(box)], [3, '/dev/pts/0\r\nyes\r\nlast\r\n'])
     })
 
+    test('lives in a directory whose name is longer than a socket address', async () => {
+      await using box = container({ longName: true, terminal: true, command: 'echo far' })
+      assert.equal((await ended(await box.start())).code, 0)
+      assert.equal(text(box), 'far\r\n')
+    })
+
     test('resizes the terminal', async () => {
       await using box = container({
         terminal: true,

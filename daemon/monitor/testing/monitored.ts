@@ -39,7 +39,15 @@ export class Monitored {
 
   constructor(
     rig: Rig,
-    { command, terminal = false, user = 0, hostPidNamespace = false, memoryBytes, ...options }: MonitoredInput,
+    {
+      command,
+      terminal = false,
+      user = 0,
+      hostPidNamespace = false,
+      memoryBytes,
+      longName = false,
+      ...options
+    }: MonitoredInput,
   ) {
     this.rig = rig
     const cgroup = `/cricket-monitor-test/${process.pid}-${Math.random().toString(16).slice(2)}`
@@ -49,6 +57,7 @@ export class Monitored {
       terminal,
       user,
       hostPidNamespace,
+      longName,
       cgroupsPath: cgroup,
       ...(memoryBytes !== undefined && { memoryBytes }),
     })
