@@ -15,6 +15,7 @@ import { type ContainerStore, containerCodec } from './container/container.ts'
 import { StopRaces } from './container/stop-races.ts'
 import { Watches } from './container/watch-exit.ts'
 import { type CriServer, serveCri } from './cri/server.ts'
+import { keepHouse } from './housekeeping.ts'
 import { monitorProgram } from './monitor/monitor-program.ts'
 import { openPodNetwork } from './network/pod-network.ts'
 import { openRuntimeHandlers } from './oci/runtime-handlers.ts'
@@ -92,8 +93,14 @@ export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
   await sweep(parts)
   await preload(images, config.image.preload, log)
   const server = await serveCri(parts, config.listen)
+  const endHousekeeping = keepHouse(parts)
   log.info('Listening', { socket: config.listen })
-  return { close: () => close(parts, server, lock) }
+  return {
+    close: () => {
+      endHousekeeping()
+      return close(parts, server, lock)
+    },
+  }
 }
 
 async function makeDirectories(config: Config, paths: Paths): Promise<void> {
@@ -142,6 +149,7 @@ async function close(parts: Parts, server: CriServer, lock: { release(): void })
   parts.watches.close()
   for (const client of parts.sandboxInits.values()) client.close()
   parts.network.close()
+  await parts.images.close()
   await parts.storage.close()
   lock.release()
 }

@@ -58,6 +58,8 @@ async function serve({ flags }: CommandLine): Promise<void> {
     log.error('Ending after a fault', { error })
     process.exit(70)
   })
+  // Whatever the caller left open is not for our children.
+  linux.setAllCloexec()
   adoptOrphans(linux)
   const daemon = await startDaemon(config, log)
   giveBackMemory()

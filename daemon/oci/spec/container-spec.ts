@@ -13,6 +13,7 @@ import { protectedPaths } from './masked-paths.ts'
 import { type MountSet, mounts } from './mounts.ts'
 import { type NamespaceModes, type NamespaceRefs, namespaceModes, namespaces } from './namespaces.ts'
 import { commandLine, environment, type ImageDefaults, workingDirectory } from './process.ts'
+import { invalid } from './refuse.ts'
 import { oomScoreAdj, resourceLimits } from './resources.ts'
 import { seccomp } from './seccomp.ts'
 import { selinuxLabels } from './selinux.ts'
@@ -104,6 +105,9 @@ interface Part<T> {
 
 const contextOf = ({ container, sandbox }: ContainerSpecInput): Context => {
   const security = container.linux?.securityContext
+  if (security?.privileged && !sandbox.linux?.securityContext?.privileged) {
+    throw invalid('linux.security_context.privileged is set, but the sandbox is not privileged')
+  }
   return {
     security,
     privileged: security?.privileged ?? false,

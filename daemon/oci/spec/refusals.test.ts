@@ -39,6 +39,12 @@ const refusals: readonly Refusal[] = [
   ['a log path within that leaves', { container: { logPath: 'a/../../x' } }, 'invalid-argument', /log_path/],
   ['an absolute log path', { container: { logPath: '/x' } }, 'invalid-argument', /log_path/],
   ['a log path with NUL', { container: { logPath: 'a\0b' } }, 'invalid-argument', /log_path/],
+  [
+    'privilege in a pod without',
+    { container: { linux: { securityContext: { privileged: true } } } },
+    'invalid-argument',
+    /privileged/,
+  ],
   ['CDI devices', { container: { CDIDevices: [{ name: 'v.com/c=d' }] } }, 'unimplemented', /CDI_devices/],
   ['windows', { container: { windows: {} } }, 'invalid-argument', /windows/],
   ['an unknown stop signal', { container: { stopSignal: 99 } }, 'invalid-argument', /stop_signal/],

@@ -76,6 +76,7 @@ test('an ambient capability reaches a non-root process', { skip }, async () => {
 
 test('a privileged container has every capability that the host can give and no masked paths', { skip }, async () => {
   const { stdout, stderr } = await bundles.run('cat /proc/self/status; cat /proc/mounts; touch /sys/kernel/x', {
+    sandbox: { linux: { securityContext: { privileged: true } } },
     container: { linux: { securityContext: { privileged: true, namespaceOptions: { pid: 1 } } } },
     input: {
       hostDevices: [{ path: '/dev/fuse', type: 'c', major: 10, minor: 229, mode: 0o666, uid: 0, gid: 0 }],
