@@ -1,26 +1,19 @@
 /** The command `cricket` apart from serving. */
 
 import assert from 'node:assert/strict'
-import { execFile } from 'node:child_process'
 import { mkdtemp, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
-import { promisify } from 'node:util'
+import { execa } from 'execa'
 import { parse } from 'yaml'
 import { CRICKET } from './cricket.ts'
 
-const run = promisify(execFile)
-
 /** Standard output, standard error and exit code of `cricket <args>`, run in `/`. */
-async function cricket(args: string[], program = CRICKET): Promise<{ stdout: string; stderr: string; code: number }> {
-  try {
-    const { stdout, stderr } = await run(program, args, { cwd: '/', env: { PATH: '/usr/bin:/bin' } })
-    return { stdout, stderr, code: 0 }
-  } catch (error) {
-    if (!(error instanceof Error) || !('stdout' in error) || !('stderr' in error) || !('code' in error)) throw error
-    return { stdout: String(error.stdout), stderr: String(error.stderr), code: Number(error.code) }
-  }
+async function cricket(args: string[], program = CRICKET) {
+  const options = { cwd: '/', extendEnv: false, env: { PATH: '/usr/bin:/bin' }, reject: false } as const
+  const { stdout, stderr, exitCode } = await execa(program, args, options)
+  return { stdout, stderr, code: exitCode }
 }
 
 describe('cricket', () => {

@@ -4,14 +4,15 @@
  * name, so sites do not see each other.
  */
 
-import { execFile } from 'node:child_process'
 import { readdir, readFile, readlink, rmdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { promisify } from 'node:util'
+import { execa } from 'execa'
 import type { Site } from './site.ts'
 
-const run = promisify(execFile)
+/** Host tools, by absolute search path; whoever may fail says `reject: false`. */
+const run = execa({ cwd: '/', extendEnv: false, env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' } })
+const tryRun = run({ reject: false })
 
 export interface Leftover {
   kind: 'mount' | 'process' | 'cgroup' | 'link' | 'rule' | 'address'
@@ -133,7 +134,7 @@ const linksOf = (site: Site): Promise<string[]> => readdir(`/sys/class/net/${sit
 
 /** Rules that carry the network's name in their comment. */
 async function rulesOf(site: Site): Promise<string[]> {
-  const { stdout } = await run('iptables-save', { env: toolEnvironment })
+  const { stdout } = await run('iptables-save')
   return stdout.split('\n').filter((line) => line.includes(site.network.name))
 }
 
@@ -141,8 +142,6 @@ async function addressesOf(site: Site): Promise<string[]> {
   const names = await readdir(join(site.network.ipamDir, site.network.name)).catch(() => [])
   return names.filter((name) => /^[0-9a-f.:]+$/.test(name))
 }
-
-const toolEnvironment = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' }
 
 /** Takes away by force what belongs to the site, the bridge and the cgroup included; for the end of a test. */
 export async function sweepLeftovers(site: Site): Promise<void> {
@@ -152,9 +151,9 @@ export async function sweepLeftovers(site: Site): Promise<void> {
     for (const { pid } of processes) kill(pid)
     await sleep(50)
   }
-  for (const mountpoint of await mountsOf(site)) await run('umount', ['-l', mountpoint]).catch(() => {})
+  for (const mountpoint of await mountsOf(site)) await tryRun('umount', ['-l', mountpoint])
   for (const { path } of await cgroupsOf(site)) await rmdir(path).catch(() => {})
-  await run('ip', ['link', 'delete', site.network.bridge], { env: toolEnvironment }).catch(() => {})
+  await tryRun('ip', ['link', 'delete', site.network.bridge])
   await sweepRules(site)
 }
 
@@ -173,12 +172,12 @@ async function sweepRules(site: Site): Promise<void> {
     const words = (rule.match(/"(?:\\.|[^"])*"|\S+/g) ?? []).map((word) => unquote(word))
     if (words[0] !== '-A') continue
     const target = words[words.indexOf('-j') + 1]
-    await run('iptables', ['-t', 'nat', '-D', ...words.slice(1)], { env: toolEnvironment }).catch(() => {})
+    await tryRun('iptables', ['-t', 'nat', '-D', ...words.slice(1)])
     if (target?.startsWith('CNI-') && !target.startsWith('CNI-HOSTPORT')) chains.add(target)
   }
   for (const chain of chains) {
-    await run('iptables', ['-t', 'nat', '-F', chain], { env: toolEnvironment }).catch(() => {})
-    await run('iptables', ['-t', 'nat', '-X', chain], { env: toolEnvironment }).catch(() => {})
+    await tryRun('iptables', ['-t', 'nat', '-F', chain])
+    await tryRun('iptables', ['-t', 'nat', '-X', chain])
   }
 }
 
