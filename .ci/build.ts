@@ -19,7 +19,7 @@ const recordPath = join(top, 'dist/build.json')
 
 /**
  * What the daemon's node is started with; `CRICKET_NODE_FLAGS` in the environment replaces it. Without the optimising
- * compilers it needs a third less memory and a quarter millisecond more per call: docs/decisions/0006.
+ * compilers it needs a third less memory and a quarter millisecond more per call: docs/decisions/0007.
  */
 const DAEMON_NODE_FLAGS = [
   '--max-semi-space-size=2',

@@ -12,7 +12,7 @@ const intervalMs = 10_000
 /** What may be allocated between collections: seconds of a busy node, a minute of a quiet one. */
 const allocatedBytes = 8 * 1024 * 1024
 
-/** Begins the collections; they end with the process. Figures in docs/decisions/0006-daemon-memory.md. */
+/** Begins the collections; they end with the process. Figures in docs/decisions/0007-daemon-memory.md. */
 export function giveBackMemory(): void {
   setFlagsFromString('--expose-gc')
   const gc: unknown = runInNewContext('gc')

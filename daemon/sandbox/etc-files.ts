@@ -6,10 +6,13 @@ import type { DNSConfig, PodSandboxConfig } from '#proto/generated/api.ts'
 import type { SandboxPaths } from '../paths.ts'
 import { podNamespaces } from './sandbox.ts'
 
+/** The longest label of DNS, to which the kubelet cuts pod names as well. */
+const maxLabel = 63
+
 /** What the pod sees as its host name: the node's on the host network, else as asked, else the pod's name. */
 export function podHostname(config: PodSandboxConfig): string {
   if (podNamespaces(config).hostNetwork) return nodeName()
-  return config.hostname || config.metadata?.name || ''
+  return config.hostname || (config.metadata?.name ?? '').slice(0, maxLabel).replace(/[-.]+$/, '')
 }
 
 /** Write hostname and resolv.conf; they are known before the network is. */
