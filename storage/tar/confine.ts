@@ -3,7 +3,7 @@
  * whatever links it goes through. Rules inside: only synchronous file calls (others run on pool threads, which are
  * outside), nothing loaded lazily, and the pool must have been born before (`startPool`), else it is born in here.
  */
-import { closeSync, constants, openSync } from 'node:fs'
+import { constants, openSync } from 'node:fs'
 import { stat } from 'node:fs/promises'
 import { AT_FDCWD, pathArgument, sys, sysOn } from '#linux/sys.ts'
 
@@ -14,6 +14,7 @@ const O_PATH = 0o10000000
 const arm = process.arch === 'arm64'
 const FCHDIR = arm ? 50 : 81
 const UMASK = arm ? 166 : 95
+const CLOSE = arm ? 57 : 3
 
 /** Makes the thread pool exist. To be awaited on the main thread before the first worker confines itself. */
 export const startPool = async (): Promise<void> => {
@@ -44,17 +45,14 @@ export class Confinement {
     try {
       enter(tree)
     } finally {
-      closeSync(tree)
+      // Node keeps book of a worker's descriptors, to close them with it, and this one is not in there.
+      sys(CLOSE, tree)
     }
     try {
       return await inside()
     } finally {
       enter(this.#hostRoot)
     }
-  }
-
-  close(): void {
-    closeSync(this.#hostRoot)
   }
 }
 

@@ -1,7 +1,7 @@
 /** The worker as a thread of a process: what it may not do to the rest, and that it works inside a bundle. */
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
@@ -75,6 +75,11 @@ describe('the worker thread', () => {
   it('is warm for the next job and ends when idle', async (t) => {
     const directory = mkdtempSync(join(tmpdir(), 'idle-'))
     const pool = new WorkerPool({ size: 2, idleMs: 50 })
+    const descriptors = (): number => readdirSync('/proc/self/fd').length
+    const before = descriptors()
+    const warnings: string[] = []
+    const warned = ({ message }: Error): void => void warnings.push(message)
+    process.on('warning', warned)
     t.after(async () => {
       await pool.close()
       rmSync(directory, { recursive: true })
@@ -84,6 +89,10 @@ describe('the worker thread', () => {
     const deadline = Date.now() + 10_000
     while (pool.workers > 0 && Date.now() < deadline) await new Promise((resolve) => setTimeout(resolve, 20))
     assert.equal(pool.workers, 0)
+    while (descriptors() > before && Date.now() < deadline) await new Promise((resolve) => setTimeout(resolve, 20))
+    assert.equal(descriptors(), before)
+    process.off('warning', warned)
+    assert.deepEqual(warnings, [])
     assert.equal((await pool.run('measure', { directory })).inodes, 1)
   })
 })

@@ -94,8 +94,6 @@ export class WorkerPool {
     if (this.#slots.size >= this.#options.size) return undefined
     const worker = new Worker(workerEntry(), {
       name: 'unpack',
-      // Directories are opened by system calls of our own, which Node's book-keeping does not know.
-      trackUnmanagedFds: false,
       resourceLimits: { maxOldGenerationSizeMb: HEAP_MIB, maxYoungGenerationSizeMb: YOUNG_HEAP_MIB },
       env: {},
     })
