@@ -109,7 +109,12 @@ async function walk(site: Site, cri: CriClient): Promise<void> {
   quote(await readFile(pod.logPath, 'utf8'))
   const exec = await step(
     'ExecSync',
-    () => cri.runtime.execSync({ containerId: pod.containerId, cmd: ['sh', '-c', 'id; ps -o pid,user,comm'], timeout: 10n }),
+    () =>
+      cri.runtime.execSync({
+        containerId: pod.containerId,
+        cmd: ['sh', '-c', 'id; ps -o pid,user,comm'],
+        timeout: 10n,
+      }),
     ({ exitCode }) => `'id; ps' ended with ${exitCode}`,
   )
   quote(exec.stdout.toString())
