@@ -20,6 +20,7 @@ import { monitorProgram } from './monitor/monitor-program.ts'
 import { openPodNetwork } from './network/pod-network.ts'
 import { openRuntimeHandlers } from './oci/runtime-handlers.ts'
 import { specHost } from './oci/spec-host.ts'
+import { Operations, type StageWatcher } from './operations/operations.ts'
 import type { Parts } from './parts.ts'
 import { type Paths, pathsUnder } from './paths.ts'
 import { RecordStore } from './records/record-store.ts'
@@ -36,9 +37,10 @@ const closeGraceMs = 10_000
 
 /**
  * Open everything, bring the records up to date, then listen.
+ * @param watcher is told of each stage of each operation
  * @throws RuntimeError failed-precondition when another daemon has the same directories or socket
  */
-export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
+export async function startDaemon(config: Config, log: Log, watcher?: StageWatcher): Promise<Daemon> {
   const linux = realLinux
   const paths = pathsUnder(config.root, config.state)
   await makeDirectories(config, paths)
@@ -83,6 +85,7 @@ export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
     sandboxes,
     containers,
     flights: new SingleFlight(),
+    operations: new Operations(watcher),
     locks: new KeyedLock(),
     watches: new Watches(),
     sandboxInits: new Map(),

@@ -7,6 +7,7 @@ import { loadConfig } from './config/load.ts'
 import { startDaemon } from './daemon.ts'
 import { giveBackMemory } from './give-back-memory.ts'
 import { createLog } from './logging.ts'
+import { crashPoint } from './operations/crash-point.ts'
 import { adoptOrphans } from './reap-orphans.ts'
 import { API_VERSION, RUNTIME_NAME, VERSION } from './version.ts'
 
@@ -61,7 +62,8 @@ async function serve({ flags }: CommandLine): Promise<void> {
   // Whatever the caller left open is not for our children.
   linux.setAllCloexec()
   adoptOrphans(linux)
-  const daemon = await startDaemon(config, log)
+  const die = () => process.kill(process.pid, 'SIGKILL')
+  const daemon = await startDaemon(config, log, crashPoint(process.env.CRICKET_CRASH_POINT, die))
   giveBackMemory()
   await terminated()
   await daemon.close()

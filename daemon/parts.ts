@@ -16,6 +16,7 @@ import type { MonitorClient } from './monitor/monitor-client.ts'
 import type { PodNetwork } from './network/pod-network.ts'
 import type { RuntimeHandlers } from './oci/runtime-handlers.ts'
 import type { SpecHost } from './oci/spec/host.ts'
+import type { Operations } from './operations/operations.ts'
 import type { Paths } from './paths.ts'
 import type { SandboxStore } from './sandbox/sandbox.ts'
 
@@ -37,6 +38,8 @@ export interface Parts {
   readonly containers: ContainerStore
   /** Creations in flight by key: a repeated request joins the running one (design D8). */
   readonly flights: SingleFlight<string>
+  /** What goes on, for operators. */
+  readonly operations: Operations
   /** One change at a time per sandbox or container id. */
   readonly locks: KeyedLock
   /** The live monitors, and who waits for an exit. */

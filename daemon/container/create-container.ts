@@ -39,6 +39,7 @@ export type CreateNeeds = Pick<
   | 'locks'
   | 'log'
   | 'monitorProgram'
+  | 'operations'
   | 'paths'
   | 'sandboxes'
   | 'storage'
@@ -88,6 +89,7 @@ async function create(
   key: string,
   config: ContainerConfig,
 ): Promise<ContainerId> {
+  using operation = needs.operations.begin('CreateContainer', key)
   const image = requireImage(needs, config)
   const handler = needs.handlers.resolve(sandbox.record.runtimeHandler)
   const id = mintContainerId()
@@ -96,15 +98,18 @@ async function create(
   await using rollback = new Rollback((what, cause) => log.warn('Left behind by a failed creation', { what, cause }))
 
   const record = newRecord(needs, sandbox, { id, key, config, image })
+  operation.enter('record')
   const container = await needs.containers.create(record, { state: 'creating' })
   rollback.defer('container record', () => needs.containers.delete(id))
 
+  operation.enter('files')
   const { dir } = needs.paths.container(id)
   await mkdir(dir, { mode: 0o700 })
   rollback.defer('bundle directory', () => rm(dir, { recursive: true, force: true }))
   await makeLogDirectory(record.logPath)
 
   const input = { sandbox, container, image, handler }
+  operation.enter('rootfs and monitor')
   // The monitor starts while the rootfs is mounted and the spec is written: neither needs the other.
   const [launched, bundled] = await Promise.allSettled([launch(needs, input), makeBundle(needs, input, rollback)])
   if (launched.status === 'fulfilled') rollback.defer('monitor', () => launched.value.shutdown())
@@ -112,15 +117,18 @@ async function create(
   if (launched.status === 'rejected') throw launched.reason
   for (const warning of bundled.value.warnings) log.warn(warning)
 
+  operation.enter('runtime')
   const client = launched.value
   rollback.defer('runtime state', () => runtimeCli(handler).delete(id, { force: true }))
   const init = await client.create()
   rollback.defer('cgroup', () => needs.linux.killCgroup(hostCgroupPath(record.cgroupsPath)))
+  operation.enter('publish')
   await container.update(() => ({ state: 'created', process: bundled.value.process, init }))
   // Whoever stops the sandbox first says so and then looks for containers: either they see this one, or it sees them.
   assertReady(sandbox)
   rollback.keep()
   watchExit(needs, container, client)
+  operation.enter('reply')
   return id
 }
 

@@ -18,9 +18,16 @@ export async function remove(needs: RemoveNeeds, container: Container, signal?: 
   // Also waits for a creation that is still on its way (of a sandbox that is being removed): it undoes itself.
   using _ = await needs.locks.take(id, signal)
   if (!needs.containers.get(id)) return
+  using operation = needs.operations.begin('RemoveContainer', id)
+  operation.enter('stop')
   await stop(needs, container, 0, signal)
+  operation.enter('retire')
   await retire(needs, container)
+  operation.enter('rootfs')
   await needs.storage.rootfs.remove(id)
+  operation.enter('files')
   await rm(needs.paths.container(id).dir, { recursive: true, force: true })
+  operation.enter('record')
   await needs.containers.delete(id)
+  operation.enter('reply')
 }

@@ -6,19 +6,22 @@ import type { Parts } from '../parts.ts'
 import type { Container } from './container.ts'
 import { exited } from './watch-exit.ts'
 
-export type StartNeeds = Pick<Parts, 'containers' | 'sandboxes' | 'locks' | 'linux' | 'log' | 'watches'>
+export type StartNeeds = Pick<Parts, 'containers' | 'sandboxes' | 'locks' | 'linux' | 'log' | 'operations' | 'watches'>
 
 /** @throws RuntimeError not-found, or failed-precondition when the container is not `created` or its start fails. */
 export async function startContainer(needs: StartNeeds, idOrPrefix: string): Promise<void> {
   const container = needs.containers.require(idOrPrefix)
   using _ = await needs.locks.take(container.record.id)
   const client = startable(needs, container)
+  using operation = needs.operations.begin('StartContainer', container.record.id)
+  operation.enter('runtime')
   try {
     await client.start()
   } catch (error) {
     await startFailed(needs, container, error)
     throw error
   }
+  operation.enter('publish')
   const startedAt = nowNs()
   await container.update((status) => {
     if (status.state === 'created') return { ...status, state: 'running', startedAt }

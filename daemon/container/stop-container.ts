@@ -10,7 +10,7 @@ import type { Container } from './container.ts'
 
 const { SIGKILL, SIGTERM } = constants.signals
 
-export type StopNeeds = Pick<Parts, 'containers' | 'linux' | 'log' | 'stops' | 'watches'>
+export type StopNeeds = Pick<Parts, 'containers' | 'linux' | 'log' | 'operations' | 'stops' | 'watches'>
 
 /**
  * @param graceSeconds how long the container has between its stop signal and SIGKILL; 0 or less kills at once
@@ -35,6 +35,8 @@ export async function stop(
 ): Promise<void> {
   const { status, record } = container
   if (status.state !== 'created' && status.state !== 'running') return
+  using operation = needs.operations.begin('StopContainer', record.id)
+  operation.enter('signal')
   const { init } = status
   const ended = needs.watches.ended(record.id)
   // A container that was never started has nothing to shut down in good order.
@@ -43,7 +45,9 @@ export async function stop(
   const began = needs.stops.killWithin(record.id, grace, kill)
   if (began) void ended.finally(() => needs.stops.over(record.id))
   if (began && grace > 0) needs.linux.signalProcess(init, stopSignal(status.process.stopSignal))
+  operation.enter('exit')
   await waitFor(ended, signal)
+  operation.enter('reply')
 }
 
 /** An image may name anything as its stop signal; what this host does not know counts as SIGTERM. */

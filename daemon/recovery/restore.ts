@@ -37,7 +37,9 @@ const steps: readonly Step[] = [
 
 /** Bring every record up to date. One object that cannot be restored is logged and does not keep the others waiting. */
 export async function restore(needs: RestoreNeeds): Promise<void> {
+  using operation = needs.operations.begin('Restore', needs.bootId)
   for (const { name, run } of steps) {
+    operation.enter(name)
     const began = performance.now()
     const changed = await run(needs)
     if (changed > 0) needs.log.info(`Restored: ${name}`, { changed, ms: Math.round(performance.now() - began) })
@@ -94,7 +96,8 @@ async function dismissMonitor(needs: RestoreNeeds, { record }: Container): Promi
 function undoSandboxes(needs: RestoreNeeds): Promise<number> {
   const unfinished = needs.sandboxes.all().filter(({ status }) => status.state === 'creating')
   return each(needs, unfinished, async (sandbox) => {
-    await release(needs, sandbox)
+    using operation = needs.operations.begin('Undo', sandbox.record.id)
+    await release(needs, sandbox, operation)
     await rm(needs.paths.sandbox(sandbox.record.id).dir, { recursive: true, force: true })
     await needs.sandboxes.delete(sandbox.record.id)
   })

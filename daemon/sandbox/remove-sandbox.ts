@@ -14,12 +14,18 @@ export async function removeSandbox(
   const sandbox = needs.sandboxes.find(idOrPrefix)
   if (!sandbox) return
   const { id } = sandbox.record
+  using operation = needs.operations.begin('RemovePodSandbox', id)
+  operation.enter('stop')
   await stopThis(needs, sandbox, signal)
+  operation.enter('containers')
   await removeContainers(needs, id, signal)
   using _ = await needs.locks.take(id, signal)
   if (!needs.sandboxes.get(id)) return
+  operation.enter('files')
   await rm(needs.paths.sandbox(id).dir, { recursive: true, force: true })
+  operation.enter('record')
   await needs.sandboxes.delete(id)
+  operation.enter('reply')
 }
 
 async function removeContainers(

@@ -18,7 +18,7 @@ import { attachment } from './pod-attachment.ts'
 import { podNamespaces, type SandboxRecord, sandboxKey } from './sandbox.ts'
 import { validateSandboxConfig } from './validate-sandbox.ts'
 
-export type RunNeeds = InitNeeds & Pick<Parts, 'bootId' | 'flights' | 'network' | 'sandboxes'>
+export type RunNeeds = InitNeeds & Pick<Parts, 'bootId' | 'flights' | 'network' | 'operations' | 'sandboxes'>
 
 /**
  * Make a sandbox and bring it to ready. A repeat of a request joins the running one, or gets the sandbox that it made.
@@ -60,6 +60,7 @@ async function run(
   { key, config, runtimeHandler }: NewSandbox,
   signal: AbortSignal,
 ): Promise<SandboxId> {
+  using operation = needs.operations.begin('RunPodSandbox', key)
   const id = mintSandboxId()
   const log = needs.log.child({ sandbox: id })
   await using rollback = new Rollback((what, cause) => log.warn('Left behind by a failed creation', { what, cause }))
@@ -73,25 +74,32 @@ async function run(
     cookie: randomBytes(16).toString('hex'),
     config,
   }
+  operation.enter('record')
   const sandbox = await needs.sandboxes.create(record, { state: 'creating' })
   rollback.defer('sandbox record', () => needs.sandboxes.delete(id))
 
+  operation.enter('files')
   const paths = needs.paths.sandbox(id)
   for (const dir of [paths.dir, paths.etc, paths.namespaces]) await mkdir(dir, { mode: 0o711 })
   rollback.defer('sandbox directory', () => rm(paths.dir, { recursive: true, force: true }))
   await writeEtcFiles(paths, config)
 
+  operation.enter('namespaces')
   rollback.defer('namespaces', () => releaseNamespaces(needs.linux, paths))
   await makeNamespaces(needs.linux, paths, config)
 
+  operation.enter('network')
   const ips = await connect(needs, record, rollback, signal)
   await writeHosts(paths, config, ips)
 
+  operation.enter('init')
   const { sharedPid } = podNamespaces(config)
   if (sharedPid) rollback.defer('init process', () => stopInit(needs, record))
   const init = sharedPid ? await startInit(needs, sandbox) : undefined
+  operation.enter('publish')
   await sandbox.update(() => ({ state: 'ready', ips: [...ips], ...(init && { init }) }))
   rollback.keep()
+  operation.enter('reply')
   return id
 }
 

@@ -4,6 +4,7 @@
  */
 import { type StopNeeds, stop } from '../container/stop-container.ts'
 import type { SandboxId } from '../ids.ts'
+import type { Operation } from '../operations/operations.ts'
 import type { Parts } from '../parts.ts'
 import { type InitNeeds, stopInit } from './init-process.ts'
 import { releaseNamespaces } from './namespaces.ts'
@@ -21,11 +22,16 @@ export async function stopSandbox(needs: StopSandboxNeeds, idOrPrefix: string, s
 export async function stopThis(needs: StopSandboxNeeds, sandbox: Sandbox, signal?: AbortSignal): Promise<void> {
   const { record } = sandbox
   using _ = await needs.locks.take(record.id, signal)
+  using operation = needs.operations.begin('StopPodSandbox', record.id)
+  operation.enter('refuse containers')
   await sandbox.update((status) => (status.state === 'ready' ? { state: 'stopped', released: false } : status))
+  operation.enter('containers')
   await stopContainers(needs, record.id, signal)
   if (sandbox.status.state === 'stopped' && sandbox.status.released) return
-  await release(needs, sandbox)
+  await release(needs, sandbox, operation)
+  operation.enter('publish')
   await sandbox.update(() => ({ state: 'stopped', released: true }))
+  operation.enter('reply')
 }
 
 /** All at once, each to its end even when another fails. The kubelet gave them their grace period before. */
@@ -36,9 +42,16 @@ async function stopContainers(needs: StopSandboxNeeds, id: SandboxId, signal: Ab
 }
 
 /** Give back all that a sandbox holds outside its record and directory. Repeatable. */
-export async function release(needs: InitNeeds & Pick<Parts, 'network'>, { record }: Sandbox): Promise<void> {
+export async function release(
+  needs: InitNeeds & Pick<Parts, 'network'>,
+  { record }: Sandbox,
+  operation: Operation,
+): Promise<void> {
   const paths = needs.paths.sandbox(record.id)
+  operation.enter('init')
   await stopInit(needs, record)
+  operation.enter('network')
   if (!podNamespaces(record.config).hostNetwork) await needs.network.detach(attachment(record, paths))
+  operation.enter('namespaces')
   releaseNamespaces(needs.linux, paths)
 }

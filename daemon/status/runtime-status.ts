@@ -5,7 +5,7 @@ import type { RuntimeHandler } from '../oci/runtime-handlers.ts'
 import type { Parts } from '../parts.ts'
 import { RUNTIME_NAME, VERSION } from '../version.ts'
 
-type StatusNeeds = Pick<Parts, 'config' | 'handlers' | 'host' | 'network'>
+type StatusNeeds = Pick<Parts, 'config' | 'handlers' | 'host' | 'images' | 'network' | 'operations'>
 
 /** RuntimeReady and NetworkReady as they are, and what each runtime handler offers ("" is the default one). */
 export async function runtimeStatus(needs: StatusNeeds, verbose: boolean): Promise<StatusResponse> {
@@ -22,6 +22,7 @@ export async function runtimeStatus(needs: StatusNeeds, verbose: boolean): Promi
     features: { supplementalGroupsPolicy: true, userNamespacesHostNetwork: false },
     info: verbose
       ? {
+          operations: JSON.stringify([...needs.operations.list(), ...needs.images.operations()]),
           config: JSON.stringify(needs.config),
           host: JSON.stringify(needs.host, (_key, value) => (value instanceof Map ? Object.fromEntries(value) : value)),
           version: JSON.stringify({ name: RUNTIME_NAME, version: VERSION }),
