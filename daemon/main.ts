@@ -4,6 +4,7 @@ import { messageOf, RuntimeError } from '#proto/errors.ts'
 import { renderConfig, renderDefaultConfig } from './config/document.ts'
 import { type CommandLine, parseFlags } from './config/flags.ts'
 import { loadConfig } from './config/load.ts'
+import { operationsTable } from './cri/ops-client.ts'
 import { startDaemon } from './daemon.ts'
 import { giveBackMemory } from './give-back-memory.ts'
 import { createLog } from './logging.ts'
@@ -15,9 +16,10 @@ const usage = `cricket ${VERSION}: a container runtime for Kubernetes and nothin
 
   cricket serve    run the daemon
   cricket config   print the configuration in effect; --default: the defaults, explained
+  cricket ops      list what a running daemon is busy with, by stage
   cricket version  print the version; --json: for programs
 
-Flags of serve and config:
+Flags of serve, config and ops:
   --config FILE    the configuration file (/etc/cricket/config.yaml); drop-ins lie beside it in config.d/*.yaml
   --root DIR       what survives a reboot: images, layers, records
   --state DIR      what does not: sockets, bundles, namespaces
@@ -33,6 +35,10 @@ const commands: Record<string, { readonly switches: readonly string[]; readonly 
     switches: ['default'],
     run: ({ flags, switches }) =>
       print(switches.has('default') ? renderDefaultConfig() : renderConfig(loadConfig({ flags }))),
+  },
+  ops: {
+    switches: [],
+    run: async ({ flags }) => print(await operationsTable(loadConfig({ flags }).listen)),
   },
   version: {
     switches: ['json'],
