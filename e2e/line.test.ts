@@ -41,7 +41,7 @@ const IMPLEMENTED = new Set([
   ...['version', 'status', 'runtimeConfig'],
   ...['runPodSandbox', 'stopPodSandbox', 'removePodSandbox', 'podSandboxStatus', 'listPodSandbox'],
   ...['createContainer', 'startContainer', 'stopContainer', 'removeContainer', 'containerStatus', 'listContainers'],
-  ...['execSync', 'reopenContainerLog'],
+  ...['execSync', 'reopenContainerLog', 'updateContainerResources', 'updatePodSandboxResources'],
   ...['listImages', 'imageStatus', 'pullImage', 'removeImage', 'imageFsInfo'],
 ])
 

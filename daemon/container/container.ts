@@ -9,8 +9,9 @@
  *                                                                                 RemoveContainer ◄───────┘
  */
 import * as z from 'zod'
-import { ContainerConfig } from '#proto/generated/api.ts'
+import { ContainerConfig, type LinuxContainerResources } from '#proto/generated/api.ts'
 import { ContainerId, SandboxId } from '../ids.ts'
+import { resourcesRecord } from '../oci/resources-record.ts'
 import type { RecordCodec, RecordStore, Stored } from '../records/record-store.ts'
 import { bigintText, messageText, messageToText, processIdentity } from '../records/schema.ts'
 
@@ -42,8 +43,12 @@ const ContainerProcess = z.object({
 })
 export type ContainerProcess = z.infer<typeof ContainerProcess>
 
+/** The limits in force once they were updated; until then those of the request are. */
+const updated = { resources: resourcesRecord.optional() }
+
 const Exited = z.object({
   state: z.literal('exited'),
+  ...updated,
   process: ContainerProcess.optional(),
   startedAt: bigintText.optional(),
   finishedAt: bigintText,
@@ -55,9 +60,10 @@ const Exited = z.object({
 
 const ContainerStatus = z.discriminatedUnion('state', [
   z.object({ state: z.literal('creating') }),
-  z.object({ state: z.literal('created'), process: ContainerProcess, init: processIdentity }),
+  z.object({ state: z.literal('created'), process: ContainerProcess, init: processIdentity, ...updated }),
   z.object({
     state: z.literal('running'),
+    ...updated,
     process: ContainerProcess,
     init: processIdentity,
     startedAt: bigintText,
@@ -83,6 +89,11 @@ export const containerCodec: RecordCodec<ContainerId, ContainerRecord, Container
   parseStatus: (json) => ContainerStatus.parse(json),
   initial: { state: 'creating' },
   isVisible: ({ state }) => state !== 'creating',
+}
+
+/** The limits in force, as the CRI names them. */
+export function resourcesOf({ record, status }: Container): LinuxContainerResources | undefined {
+  return ('resources' in status ? status.resources : undefined) ?? record.config.linux?.resources
 }
 
 /** The key under which one attempt of one container of a sandbox is unique. */

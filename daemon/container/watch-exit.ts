@@ -78,6 +78,7 @@ export function exited(status: ContainerStatus, exit: Exit): ContainerStatus {
   if (status.state === 'exited') return status
   return {
     state: 'exited',
+    ...('resources' in status && { resources: status.resources }),
     ...('process' in status && { process: status.process }),
     ...('startedAt' in status && { startedAt: status.startedAt }),
     ...exit,

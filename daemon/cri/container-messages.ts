@@ -6,7 +6,8 @@ import {
   ContainerStatusResponse,
   Signal,
 } from '#proto/generated/api.ts'
-import type { Container, ContainerStatus } from '../container/container.ts'
+import { type Container, type ContainerStatus, resourcesOf } from '../container/container.ts'
+import { resourceLimits } from '../oci/spec/resources.ts'
 import type { Parts } from '../parts.ts'
 import { verboseInfo } from './messages.ts'
 
@@ -47,7 +48,7 @@ export function containerStatus(container: Container, info: { [key: string]: str
       message: exit?.message ?? '',
       mounts: config.mounts,
       logPath: record.logPath ?? '',
-      resources: { linux: config.linux?.resources ?? {} },
+      resources: { linux: resourcesOf(container) ?? {} },
       ...(process && { user: { linux: userMessage(process.user) }, stopSignal: signalValue(process.stopSignal) }),
     },
     info,
@@ -67,9 +68,10 @@ function signalValue(name: string): Signal {
 }
 
 export async function containerInfo(
-  { paths, watches }: Pick<Parts, 'paths' | 'watches'>,
-  { record, status }: Container,
+  { paths, specHost, watches }: Pick<Parts, 'paths' | 'specHost' | 'watches'>,
+  container: Container,
 ): Promise<{ [key: string]: string }> {
+  const { record, status } = container
   const { dir, spec, rootfs } = paths.container(record.id)
   return verboseInfo({
     sandboxID: record.sandboxId,
@@ -81,15 +83,24 @@ export async function containerInfo(
     runtimeHandler: record.runtimeHandler,
     status,
     config: record.config,
-    runtimeSpec: await readSpec(spec),
+    runtimeSpec: withLimits(await readSpec(spec), resourceLimits(resourcesOf(container), specHost).resources),
   })
 }
 
+/** The parts of a bundle's config.json that are looked into here. */
+interface WrittenSpec {
+  readonly linux?: { readonly resources?: object }
+}
+
 /** Gone once the container is being removed. */
-async function readSpec(path: string): Promise<unknown> {
+async function readSpec(path: string): Promise<WrittenSpec | undefined> {
   try {
     return JSON.parse(await readFile(path, 'utf8'))
   } catch {
     return undefined
   }
 }
+
+/** The file keeps the limits that the container was created with; people who ask want those in force. */
+const withLimits = (spec: WrittenSpec | undefined, limits: object): WrittenSpec | undefined =>
+  spec && { ...spec, linux: { ...spec.linux, resources: { ...spec.linux?.resources, ...limits } } }

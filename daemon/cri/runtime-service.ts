@@ -7,11 +7,13 @@ import { removeContainer } from '../container/remove-container.ts'
 import { reopenLog } from '../container/reopen-log.ts'
 import { startContainer } from '../container/start-container.ts'
 import { stopContainer } from '../container/stop-container.ts'
+import { updateResources } from '../container/update-resources.ts'
 import type { Parts } from '../parts.ts'
 import { listSandboxes } from '../sandbox/list-sandboxes.ts'
 import { removeSandbox } from '../sandbox/remove-sandbox.ts'
 import { runSandbox } from '../sandbox/run-sandbox.ts'
 import { stopSandbox } from '../sandbox/stop-sandbox.ts'
+import { updateSandboxResources } from '../sandbox/update-resources.ts'
 import { runtimeStatus } from '../status/runtime-status.ts'
 import { API_VERSION, RUNTIME_NAME, VERSION } from '../version.ts'
 import { containerInfo, containerItem, containerStatus } from './container-messages.ts'
@@ -49,6 +51,11 @@ export const runtimeService = (parts: Parts, unary: Unary): Partial<RuntimeServi
   }),
   listPodSandbox: unary(({ filter }) => ({ items: listSandboxes(parts, filter).map(sandboxItem) })),
 
+  updatePodSandboxResources: unary(async ({ podSandboxId, overhead, resources }) => {
+    await updateSandboxResources(parts, podSandboxId, { overhead, resources })
+    return {}
+  }),
+
   createContainer: unary(async ({ podSandboxId, config, sandboxConfig }, signal) => ({
     containerId: await createContainer(
       parts,
@@ -72,6 +79,10 @@ export const runtimeService = (parts: Parts, unary: Unary): Partial<RuntimeServi
   containerStatus: unary(async ({ containerId, verbose }) => {
     const container = parts.containers.require(containerId)
     return containerStatus(container, verbose ? await containerInfo(parts, container) : {})
+  }),
+  updateContainerResources: unary(async ({ containerId, linux }, signal) => {
+    await updateResources(parts, containerId, linux, signal)
+    return {}
   }),
   reopenContainerLog: unary(async ({ containerId }) => {
     await reopenLog(parts, containerId)

@@ -2,6 +2,7 @@
 import { type PodSandbox, PodSandboxState, PodSandboxStatusResponse } from '#proto/generated/api.ts'
 import type { Parts } from '../parts.ts'
 import type { Sandbox, SandboxStatus } from '../sandbox/sandbox.ts'
+import { podResources } from '../sandbox/update-resources.ts'
 import { verboseInfo } from './messages.ts'
 
 const stateOf = (status: SandboxStatus): PodSandboxState =>
@@ -26,7 +27,8 @@ export function sandboxStatus(sandbox: Sandbox, info: { [key: string]: string })
   })
 }
 
-export function sandboxInfo({ paths }: Pick<Parts, 'paths'>, { record, status }: Sandbox): { [key: string]: string } {
+export function sandboxInfo({ paths }: Pick<Parts, 'paths'>, sandbox: Sandbox): { [key: string]: string } {
+  const { record, status } = sandbox
   const { dir, namespaces } = paths.sandbox(record.id)
   return verboseInfo({
     id: record.id,
@@ -35,6 +37,7 @@ export function sandboxInfo({ paths }: Pick<Parts, 'paths'>, { record, status }:
     directory: dir,
     namespaces,
     pid: status.state === 'ready' ? (status.init?.pid ?? 0) : 0,
+    ...podResources(sandbox),
     config: record.config,
   })
 }

@@ -2,10 +2,12 @@
  * The command line of an OCI runtime as typed calls. Whether a container exists is read from the runtime's state
  * directory, and what it does from `state`; the words of an error message decide nothing.
  */
+import { closeSync, writeSync } from 'node:fs'
 import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import * as z from 'zod'
 import { isErrno } from '#linux/errno.ts'
+import { makePipe } from '#linux/pipes.ts'
 import { type CommandResult, runCommand } from '#linux/run-command.ts'
 import { RuntimeError } from '#proto/errors.ts'
 import { describeExit, sanitise } from './complaint.ts'
@@ -153,10 +155,32 @@ const remove = async (program: RuntimeProgram, call: Call, id: string, force: bo
 }
 
 const update = async (program: RuntimeProgram, call: Call, id: string, resources: OciResources): Promise<void> => {
-  const result = await call(['update', '--resources', '-', id], { input: JSON.stringify(resources) })
+  const result = await withInput(JSON.stringify(resources), (stdin) =>
+    call(['update', '--resources', '-', id], { stdin }),
+  )
   if (succeeded(result)) return
   if (!(await isKnown(program, id))) throw new RuntimeError('not-found', `The OCI runtime knows no container "${id}"`)
   throw failure(`Cannot update the resources of container "${id}"`, result)
+}
+
+/** What a pipe takes without a reader. */
+const PIPE_BYTES = 64 * 1024
+
+/** crun opens /dev/stdin by its name, which only a real pipe allows. */
+const withInput = async <T>(text: string, use: (stdin: number) => Promise<T>): Promise<T> => {
+  const bytes = Buffer.from(text)
+  if (bytes.length > PIPE_BYTES) throw new RuntimeError('invalid-argument', `The resources need ${bytes.length} bytes`)
+  const { read, write } = makePipe()
+  try {
+    try {
+      writeSync(write, bytes)
+    } finally {
+      closeSync(write)
+    }
+    return await use(read)
+  } finally {
+    closeSync(read)
+  }
 }
 
 const exec = async (program: RuntimeProgram, request: ExecRequest): Promise<ExecResult> => {

@@ -12,6 +12,7 @@
 import * as z from 'zod'
 import { NamespaceMode, PodSandboxConfig } from '#proto/generated/api.ts'
 import { SandboxId } from '../ids.ts'
+import { resourcesRecord } from '../oci/resources-record.ts'
 import type { RecordCodec, RecordStore, Stored } from '../records/record-store.ts'
 import { bigintText, messageText, messageToText, processIdentity } from '../records/schema.ts'
 
@@ -32,7 +33,14 @@ export type SandboxRecord = z.infer<typeof SandboxRecord>
 
 const SandboxStatus = z.discriminatedUnion('state', [
   z.object({ state: z.literal('creating') }),
-  z.object({ state: z.literal('ready'), ips: z.array(z.string()), init: processIdentity.optional() }),
+  z.object({
+    state: z.literal('ready'),
+    ips: z.array(z.string()),
+    init: processIdentity.optional(),
+    /** Once they were updated; until then those of the request are in force. */
+    overhead: resourcesRecord.optional(),
+    resources: resourcesRecord.optional(),
+  }),
   z.object({ state: z.literal('stopped'), released: z.boolean() }),
 ])
 export type SandboxStatus = z.infer<typeof SandboxStatus>

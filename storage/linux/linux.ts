@@ -1,9 +1,11 @@
 /** Everything impure in one flat value, for those who take it as an argument and can be given a recording one in tests. */
 import * as atomicFile from './atomic-file.ts'
 import * as cgroup from './cgroup.ts'
+import * as cgroupLimits from './cgroup-limits.ts'
 import * as chroot from './chroot.ts'
 import * as consoleSocket from './console-socket.ts'
 import * as flock from './flock.ts'
+import * as freezer from './freezer.ts'
 import * as hostFacts from './host-facts.ts'
 import * as killCgroup from './kill-cgroup.ts'
 import * as mknod from './mknod.ts'
@@ -28,9 +30,11 @@ import * as xattr from './xattr.ts'
 export const linux = {
   ...atomicFile,
   ...cgroup,
+  ...cgroupLimits,
   ...chroot,
   ...consoleSocket,
   ...flock,
+  ...freezer,
   ...hostFacts,
   ...killCgroup,
   ...mknod,

@@ -7,6 +7,8 @@ import { signalNumber } from './signals.ts'
 
 export interface CommandOptions {
   input?: string | Uint8Array
+  /** An open descriptor as standard input instead, for programs that open /dev/stdin: Node's own pipes are sockets. */
+  stdin?: number
   /** The whole environment; only a default PATH when not given. */
   env?: Record<string, string>
   /** "/" when not given. */
@@ -74,9 +76,9 @@ class Command {
   #reaped = false
 
   constructor(path: string, args: readonly string[], { env = DEFAULT_ENV, cwd = '/', ...options }: CommandOptions) {
-    const { maxOutput = DEFAULT_MAX_OUTPUT, input } = options
+    const { maxOutput = DEFAULT_MAX_OUTPUT, input, stdin = 'pipe' } = options
     this.#path = path
-    this.#child = spawn(path, args, { env, cwd, detached: true, shell: false, stdio: ['pipe', 'pipe', 'pipe'] })
+    this.#child = spawn(path, args, { env, cwd, detached: true, shell: false, stdio: [stdin, 'pipe', 'pipe'] })
     this.#stdout = collect(this.#child.stdout, maxOutput)
     this.#stderr = collect(this.#child.stderr, maxOutput)
     this.#child.on('error', this.#done.reject)

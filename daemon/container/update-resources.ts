@@ -1,0 +1,102 @@
+/**
+ * UpdateContainerResources: all of the new limits or none. Checked as a whole before anything is touched, applied by the
+ * OCI runtime, then written down; whatever fails on the way puts the kernel's values back.
+ *
+ * The bundle's config.json keeps the limits that the container was created with: nothing reads them there once it exists,
+ * and a second copy would be a second truth. ContainerStatus shows what is in force, in `resources` and in the verbose spec.
+ */
+import type { CgroupLimit } from '#linux/cgroup-limits.ts'
+import { messageOf, RuntimeError } from '#proto/errors.ts'
+import type { LinuxContainerResources } from '#proto/generated/api.ts'
+import { hostCgroupPath } from '../oci/cgroup-path.ts'
+import { mergeResources, noResources } from '../oci/resources-record.ts'
+import { runtimeCli } from '../oci/runtime-cli.ts'
+import { resourceLimits } from '../oci/spec/resources.ts'
+import type { OciResources } from '../oci/spec/types.ts'
+import type { Parts } from '../parts.ts'
+import { type Container, resourcesOf } from './container.ts'
+
+export type UpdateNeeds = Pick<Parts, 'containers' | 'handlers' | 'linux' | 'locks' | 'log' | 'specHost'>
+
+/**
+ * Fields left at zero change nothing. Only created and running containers can be updated.
+ * @throws RuntimeError not-found; invalid-argument; failed-precondition for what host or container cannot bear now
+ */
+export async function updateResources(
+  needs: UpdateNeeds,
+  idOrPrefix: string,
+  change: LinuxContainerResources | undefined,
+  signal?: AbortSignal,
+): Promise<void> {
+  const container = needs.containers.require(idOrPrefix)
+  using _ = await needs.locks.take(container.record.id, signal)
+  requireLive(container)
+  const wanted = mergeResources(resourcesOf(container) ?? noResources(), change ?? noResources())
+  // Judged alone first, so that the message speaks of what was asked for.
+  resourceLimits(change, needs.specHost)
+  const { resources, warnings } = resourceLimits(wanted, needs.specHost)
+  requireRoom(needs, container, change?.memoryLimitInBytes ?? 0n)
+  for (const warning of warnings) needs.log.debug(warning, { container: container.record.id })
+  await apply(needs, container, wanted, resources)
+}
+
+function requireLive({ record, status }: Container): void {
+  if (status.state !== 'created' && status.state !== 'running') throw notLive(record.id, status.state)
+}
+
+const notLive = (id: string, state: string): RuntimeError =>
+  new RuntimeError('failed-precondition', `Cannot update the resources of container "${id}": it is ${state}`)
+
+/** The kernel would kill processes to get below the limit (version 2), or refuse it half-way (version 1). */
+function requireRoom({ linux }: UpdateNeeds, { record }: Container, limit: bigint): void {
+  if (limit <= 0n) return
+  const used = linux.workingSetBytes(hostCgroupPath(record.cgroupsPath))
+  if (used === undefined || BigInt(used) <= limit) return
+  throw new RuntimeError(
+    'failed-precondition',
+    `memory_limit_in_bytes ${limit} is less than the ${used} bytes that container "${record.id}" uses`,
+  )
+}
+
+async function apply(
+  needs: UpdateNeeds,
+  container: Container,
+  wanted: LinuxContainerResources,
+  resources: OciResources,
+): Promise<void> {
+  const { id, cgroupsPath, runtimeHandler } = container.record
+  const cgroup = hostCgroupPath(cgroupsPath)
+  const before = needs.linux.readLimits(cgroup, Object.keys(resources.unified ?? {}))
+  try {
+    await runtimeCli(needs.handlers.resolve(runtimeHandler)).update(id, resources)
+    limitHugepages(needs, cgroup, resources)
+    await container.update((status) => {
+      // It may have ended meanwhile: then there is nothing that the new limits could be in force for.
+      if (status.state !== 'created' && status.state !== 'running') throw notLive(id, status.state)
+      return { ...status, resources: wanted }
+    })
+  } catch (error) {
+    putBack(needs, container, before)
+    throw error
+  }
+}
+
+/** runc 1.1 passes over them in `update`. */
+function limitHugepages({ linux }: UpdateNeeds, cgroup: string, { hugepageLimits = [] }: OciResources): void {
+  for (const { pageSize, limit } of hugepageLimits) {
+    const file = linux.hugepageFile(pageSize)
+    try {
+      linux.writeCgroupFile('hugetlb', cgroup, file, String(limit))
+    } catch (cause) {
+      throw new RuntimeError('failed-precondition', `Cannot limit huge pages of ${pageSize} to ${limit}`, { cause })
+    }
+  }
+}
+
+function putBack({ linux, log }: UpdateNeeds, { record }: Container, before: readonly CgroupLimit[]): void {
+  try {
+    linux.restoreLimits(hostCgroupPath(record.cgroupsPath), before)
+  } catch (error) {
+    log.error('Cannot put back the limits of a container', { container: record.id, why: messageOf(error) })
+  }
+}
