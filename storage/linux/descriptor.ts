@@ -3,26 +3,26 @@ import { closeSync, readdirSync } from 'node:fs'
 import { isErrno } from './errno.ts'
 import { rawSys, sys } from './sys.ts'
 
-const arm = process.arch === 'arm64'
-const READ = arm ? 63 : 0
-const WRITE = arm ? 64 : 1
-const EVENTFD2 = arm ? 19 : 290
 const EFD_CLOEXEC_NONBLOCK = 0o2000000 | 0o4000
 const F_GETFD = 1
 const FD_CLOEXEC = 1
+const F_DUPFD_CLOEXEC = 1030
 
 /** The negative results worth telling apart. */
 export const tryAgain = -11
 export const ioError = -5
 
 /** Reads into the whole of `buffer`. Returns the number of bytes, 0 at the end, or -errno. */
-export const readSome = (fd: number, buffer: Uint8Array): number => rawSys(READ, fd, buffer, buffer.length)
+export const readSome = (fd: number, buffer: Uint8Array): number => rawSys('read', fd, buffer, buffer.length)
 
 /** Writes `buffer`, or as much of it as fits. Returns the number of bytes, or -errno. */
-export const writeSome = (fd: number, buffer: Uint8Array): number => rawSys(WRITE, fd, buffer, buffer.length)
+export const writeSome = (fd: number, buffer: Uint8Array): number => rawSys('write', fd, buffer, buffer.length)
+
+/** A second descriptor of the same open file, close-on-exec: one that can be watched for other events. */
+export const duplicate = (fd: number): number => sys('fcntl', fd, F_DUPFD_CLOEXEC, 3)
 
 /** A counter that `signalEvent` makes readable. */
-export const makeEvent = (): number => sys(EVENTFD2, 0, EFD_CLOEXEC_NONBLOCK)
+export const makeEvent = (): number => sys('eventfd2', 0, EFD_CLOEXEC_NONBLOCK)
 
 export const signalEvent = (fd: number): void => {
   const one = Buffer.alloc(8)

@@ -6,9 +6,6 @@ import { closeSync } from 'node:fs'
 import { rawSys, sys, sysAsync, sysError } from './sys.ts'
 
 const arm = process.arch === 'arm64'
-const EPOLL_CREATE1 = arm ? 20 : 291
-const EPOLL_CTL = arm ? 21 : 233
-const EPOLL_PWAIT = arm ? 22 : 281
 const EPOLL_CLOEXEC = 0o2000000
 const ADD = 1
 const REMOVE = 2
@@ -32,7 +29,7 @@ export class Epoll {
 
   /** @param capacity how many events one wait can report */
   constructor(capacity = 16) {
-    this.#fd = sys(EPOLL_CREATE1, EPOLL_CLOEXEC)
+    this.#fd = sys('epoll_create1', EPOLL_CLOEXEC)
     this.#capacity = capacity
     this.#events = Buffer.alloc(capacity * EVENT_BYTES)
   }
@@ -51,14 +48,14 @@ export class Epoll {
 
   /** Waits on this thread. Returns how many events there are: 0 when the time is over (-1: for ever) or a signal came. */
   wait(timeoutMs: number): number {
-    const count = rawSys(EPOLL_PWAIT, this.#fd, this.#events, this.#capacity, timeoutMs, null, 8)
+    const count = rawSys('epoll_pwait', this.#fd, this.#events, this.#capacity, timeoutMs, null, 8)
     if (count < 0) throw sysError(count, 'epoll_pwait')
     return count
   }
 
   /** Waits on a pool thread as long as it takes. */
   waitAsync(): Promise<number> {
-    return sysAsync(EPOLL_PWAIT, this.#fd, this.#events, this.#capacity, -1, null, 8)
+    return sysAsync('epoll_pwait', this.#fd, this.#events, this.#capacity, -1, null, 8)
   }
 
   /** The descriptor of the `index`th event of the last wait. */
@@ -78,6 +75,6 @@ export class Epoll {
   #control(operation: number, fd: number, interest: number): void {
     this.#change.writeUInt32LE(interest, 0)
     this.#change.writeInt32LE(fd, DATA_OFFSET)
-    sys(EPOLL_CTL, this.#fd, operation, fd, this.#change)
+    sys('epoll_ctl', this.#fd, operation, fd, this.#change)
   }
 }

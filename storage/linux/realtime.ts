@@ -1,8 +1,8 @@
-/** The clock on the wall to the nanosecond, which Node itself does not give. */
+/** The clocks of the machine: the one on the wall to the nanosecond, and the one that all processes share and nobody sets. */
 import { sys } from './sys.ts'
 
-const CLOCK_GETTIME = process.arch === 'arm64' ? 113 : 228
 const CLOCK_REALTIME = 0
+const CLOCK_MONOTONIC = 1
 
 /** Seconds and nanoseconds since 1970. One reader is one small buffer, used again and again. */
 export class Realtime {
@@ -11,7 +11,7 @@ export class Realtime {
   nanoseconds = 0
 
   read(): void {
-    sys(CLOCK_GETTIME, CLOCK_REALTIME, this.#time)
+    sys('clock_gettime', CLOCK_REALTIME, this.#time)
     this.seconds = this.#time.readUInt32LE(0) + this.#time.readInt32LE(4) * 2 ** 32
     this.nanoseconds = this.#time.readUInt32LE(8)
   }
@@ -22,4 +22,11 @@ export function realtimeNs(): bigint {
   const clock = new Realtime()
   clock.read()
   return BigInt(clock.seconds) * 1_000_000_000n + BigInt(clock.nanoseconds)
+}
+
+/** Milliseconds since some moment before all processes: for deadlines that two processes agree on. */
+export function monotonicMs(): number {
+  const time = Buffer.alloc(16)
+  sys('clock_gettime', CLOCK_MONOTONIC, time)
+  return Number(time.readBigInt64LE(0)) * 1000 + time.readUInt32LE(8) / 1e6
 }

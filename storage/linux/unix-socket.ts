@@ -7,7 +7,6 @@ import { rawSys, sys, sysError, sysOn } from './sys.ts'
 const AF_UNIX = 1
 const SOCK_STREAM_FLAGS = 1 | 0o2000000 | 0o4000
 const SOCK_FLAGS = 0o2000000 | 0o4000
-const GETSOCKOPT = process.arch === 'arm64' ? 209 : 55
 const SOL_SOCKET = 1
 const SO_PEERCRED = 17
 const ECONNABORTED = -103
@@ -56,6 +55,6 @@ export function peerUserId(fd: number): number {
   const credentials = Buffer.alloc(12)
   const length = Buffer.alloc(4)
   length.writeUInt32LE(12)
-  sys(GETSOCKOPT, fd, SOL_SOCKET, SO_PEERCRED, credentials, length)
+  sys('getsockopt', fd, SOL_SOCKET, SO_PEERCRED, credentials, length)
   return credentials.readUInt32LE(4)
 }
