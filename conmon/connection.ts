@@ -1,4 +1,7 @@
-/** One client on the control socket: frames in, frames out, neither ever waited for. A client that does not read is dropped. */
+/**
+ * One client on the control socket: frames in, frames out, neither ever waited for. A client that does not read is dropped; one that
+ * sends faster than it may is not read from.
+ */
 import { closeSync } from 'node:fs'
 import { readSome, tryAgain, writeSome } from '#linux/descriptor.ts'
 import { readable, writable } from '#linux/epoll.ts'
@@ -6,8 +9,12 @@ import { type Frame, FrameReader } from '#proto/conmon.ts'
 import type { Reactor } from './reactor.ts'
 
 /** What may wait for a slow client before it is dropped. */
-const maxQueuedBytes = 1024 * 1024
+export const maxQueuedBytes = 1024 * 1024
+/** What a frame in the queue costs besides its bytes, roughly. */
+const FRAME_COST = 128
 const READ_BYTES = 16 * 1024
+/** How long a client that is being dropped may take to read why. */
+const farewellMs = 10_000
 
 export interface ConnectionOwner {
   /** A throw ends the connection. */
@@ -22,7 +29,12 @@ export class Connection {
   readonly #frames = new FrameReader()
   #queue: Buffer[] = []
   #queuedBytes = 0
+  /** The first frame of the queue is on its way already. */
+  #begun = false
   #interest = readable
+  #paused = false
+  #farewell: Buffer | undefined
+  #late: NodeJS.Timeout | undefined
   #closing = false
   #open = true
   #emptied: (() => void)[] = []
@@ -38,12 +50,32 @@ export class Connection {
     return this.#open
   }
 
+  /** Sends a frame, or keeps it until the client reads: it must not be changed afterwards. */
   send(frame: Buffer): void {
-    if (!this.#open || this.#closing) return
-    this.#queue.push(frame)
-    this.#queuedBytes += frame.length
-    if (this.#queuedBytes > maxQueuedBytes) this.close()
-    else if (this.#queue.length === 1) this.#sendQueued()
+    const rest = this.#sendNow(frame)
+    if (rest !== undefined) this.#enqueue(rest)
+  }
+
+  /** The same for a frame that the caller will reuse. */
+  sendShared(frame: Buffer): void {
+    const rest = this.#sendNow(frame)
+    if (rest !== undefined) this.#enqueue(Buffer.from(rest))
+  }
+
+  /** What a client that does not read is told as its last frame, in place of what waits for it. */
+  sayWhenDropped(farewell: Buffer): void {
+    this.#farewell = farewell
+  }
+
+  /** Stops reading: the client has to wait, and notices nothing but that. */
+  pause(): void {
+    this.#paused = true
+    this.#updateInterest()
+  }
+
+  resume(): void {
+    this.#paused = false
+    this.#updateInterest()
   }
 
   /** Closes once everything sent is on its way. */
@@ -61,15 +93,20 @@ export class Connection {
   close(): void {
     if (!this.#open) return
     this.#open = false
+    clearTimeout(this.#late)
     this.#reactor.remove(this.#fd)
     closeSync(this.#fd)
+    this.#queue = []
     this.#settle()
     this.#owner.closed(this)
   }
 
   #ready(events: number): void {
     if ((events & writable) !== 0) this.#sendQueued()
-    if (this.#open && (events & ~writable) !== 0) this.#receive()
+    if (!this.#open || (events & ~writable) === 0) return
+    // Nobody is there any more who could be kept waiting; asking again and again would only burn time.
+    if (this.#paused) this.close()
+    else this.#receive()
   }
 
   #receive(): void {
@@ -88,11 +125,45 @@ export class Connection {
     }
   }
 
+  /** What of the frame is left to be sent; undefined when nothing is, or nobody will read it. */
+  #sendNow(frame: Buffer): Buffer | undefined {
+    if (!this.#open || this.#closing) return undefined
+    if (this.#queue.length > 0) return frame
+    const count = writeSome(this.#fd, frame)
+    if (count === frame.length) return undefined
+    if (count === tryAgain) return frame
+    if (count < 0) {
+      this.close()
+      return undefined
+    }
+    this.#begun = true
+    return frame.subarray(count)
+  }
+
+  #enqueue(frame: Buffer): void {
+    this.#queue.push(frame)
+    this.#queuedBytes += frame.length + FRAME_COST
+    if (this.#queuedBytes > maxQueuedBytes) this.#drop()
+    else this.#updateInterest()
+  }
+
+  #drop(): void {
+    if (this.#farewell === undefined) {
+      this.close()
+      return
+    }
+    // A frame that has been begun must be completed, or the farewell could not be read.
+    this.#queue = [...(this.#begun ? this.#queue.slice(0, 1) : []), this.#farewell]
+    this.#closing = true
+    this.#late = setTimeout(() => this.close(), farewellMs)
+    this.#updateInterest()
+  }
+
   #sendQueued(): void {
-    const interest = this.#sendUntilFull()
-    if (interest === 'broken') this.close()
-    else if (interest === 'full') this.#await(readable | writable)
-    else this.#whenEmpty()
+    const state = this.#sendUntilFull()
+    this.#updateInterest()
+    if (state === 'broken' || (state === 'empty' && this.#closing)) this.close()
+    else if (state === 'empty') this.#settle()
   }
 
   #sendUntilFull(): 'empty' | 'full' | 'broken' {
@@ -102,21 +173,21 @@ export class Connection {
       const count = writeSome(this.#fd, first)
       if (count === tryAgain) return 'full'
       if (count < 0) return 'broken'
+      this.#begun = count < first.length
       this.#queuedBytes -= count
-      if (count === first.length) this.#queue.shift()
-      else this.#queue[0] = first.subarray(count)
+      if (this.#begun) this.#queue[0] = first.subarray(count)
+      else {
+        this.#queue.shift()
+        this.#queuedBytes -= FRAME_COST
+      }
     }
   }
 
-  #await(interest: number): void {
-    if (interest !== this.#interest) this.#reactor.change(this.#fd, interest)
+  #updateInterest(): void {
+    const interest = (this.#paused ? 0 : readable) | (this.#queue.length > 0 ? writable : 0)
+    if (!this.#open || interest === this.#interest) return
     this.#interest = interest
-  }
-
-  #whenEmpty(): void {
-    this.#await(readable)
-    this.#settle()
-    if (this.#closing) this.close()
+    this.#reactor.change(this.#fd, interest)
   }
 
   #settle(): void {

@@ -26,11 +26,13 @@ export type Answer = Reply extends infer R ? (R extends Reply ? Omit<R, 'id'> : 
 export interface RequestHandler {
   status(): MonitorStatus
   /** @throws MonitorFailure */
-  handle(request: Request): Promise<Answer> | Answer
+  handle(request: Request, from: Connection): Promise<Answer> | Answer
+  /** Input for the container. @throws MonitorFailure when the client may not send any */
+  takeInput(payload: Buffer, from: Connection): void
   /** Somebody has proved to be the daemon. */
   clientCame(): void
-  /** The last client has gone. */
-  clientsGone(): void
+  /** A client has gone; `last` when no other is left. */
+  clientGone(client: Connection, last: boolean): void
 }
 
 export class ControlServer implements ConnectionOwner {
@@ -81,11 +83,12 @@ export class ControlServer implements ConnectionOwner {
     if (frame.type === frameTypes.hello) this.#hello(connection, frame)
     else if (this.#connections.get(connection) !== true) throw new MonitorFailure('permission-denied', 'no hello')
     else if (frame.type === frameTypes.request) this.#request(connection, frame)
+    else if (frame.type === frameTypes.stdin) this.#handler.takeInput(frame.payload, connection)
   }
 
   closed(connection: Connection): void {
     this.#connections.delete(connection)
-    if (this.#connections.size === 0) this.#handler.clientsGone()
+    this.#handler.clientGone(connection, this.#connections.size === 0)
   }
 
   #accept(): void {
@@ -120,7 +123,7 @@ export class ControlServer implements ConnectionOwner {
 
   #request(connection: Connection, frame: Frame): void {
     const { id, request, failure } = parseRequest(frame.payload)
-    const answer = request === undefined ? Promise.reject(failure) : this.#answer(request)
+    const answer = request === undefined ? Promise.reject(failure) : this.#answer(request, connection)
     const answering = answer
       .catch((error: unknown): Answer => ({ reply: 'failed', failure: failureOf(error) }))
       .then((done) => {
@@ -130,7 +133,7 @@ export class ControlServer implements ConnectionOwner {
     this.#answering.add(answering)
   }
 
-  async #answer(request: Request): Promise<Answer> {
-    return this.#handler.handle(request)
+  async #answer(request: Request, from: Connection): Promise<Answer> {
+    return this.#handler.handle(request, from)
   }
 }

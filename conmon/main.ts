@@ -37,7 +37,7 @@ async function main(): Promise<void> {
   const reaper = new Reaper(reactor)
   const ready = announce ? new ReadyPipe(reactor) : undefined
   const monitor = new Monitor(options, dir, { reactor, reaper, oomScore, report }, () => ready?.close())
-  ready?.tell(() => monitor.clientsGone())
+  ready?.tell(() => monitor.abandoned())
   await reactor.run()
   process.exit(0)
 }

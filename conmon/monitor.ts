@@ -13,7 +13,7 @@ import { cgroupLayout, containerCgroupPath, removeCgroup } from '#linux/cgroup.t
 import { isErrno } from '#linux/errno.ts'
 import { bootId, isAlive, type ProcessIdentity, processIdentity } from '#linux/proc.ts'
 import { readBounded } from '#linux/read-bounded.ts'
-import { realtimeNs } from '#linux/realtime.ts'
+import { monotonicMs, realtimeNs } from '#linux/realtime.ts'
 import {
   type ExitRecord,
   exitRecordToWire,
@@ -23,7 +23,9 @@ import {
   monitorFiles,
   type Request,
 } from '#proto/conmon.ts'
+import { Attachments } from './attach/attachments.ts'
 import { collectGarbageSoon } from './collect-garbage.ts'
+import type { Connection } from './connection.ts'
 import { type Answer, ControlServer, type RequestHandler } from './control-server.ts'
 import { ExitRecordFile, exitFields } from './exit-record.ts'
 import { MonitorFailure } from './failure.ts'
@@ -55,7 +57,7 @@ interface Alive {
 type Life =
   | { readonly state: 'launched' }
   | { readonly state: 'creating' }
-  | ({ readonly state: 'alive'; readonly started: boolean; readonly starting: boolean } & Alive)
+  | ({ readonly state: 'alive'; readonly starting: boolean } & Alive)
   | { readonly state: 'ending'; readonly init: ProcessIdentity }
   | { readonly state: 'ended'; readonly record: ExitRecord }
 
@@ -70,8 +72,11 @@ export class Monitor implements RequestHandler {
   readonly #runtime: Runtime
   readonly #server: ControlServer
   readonly #clientCame: () => void
+  readonly #attachments: Attachments
   #life: Life = { state: 'launched' }
   #log: ContainerLog | undefined
+  #starting: Promise<void> = Promise.resolve()
+  #startedAtUnixNs: bigint | undefined
 
   /** Listens from now on. @param clientCame is told of each client that has proved to be the daemon */
   constructor(options: MonitorOptions, dir: string, parts: MonitorParts, clientCame: () => void) {
@@ -79,6 +84,7 @@ export class Monitor implements RequestHandler {
     this.#dir = dir
     this.#parts = parts
     this.#clientCame = clientCame
+    this.#attachments = new Attachments(options.stdinOnce)
     this.#runtime = new Runtime(options, dir, parts)
     this.#server = new ControlServer(parts.reactor, join(dir, monitorFiles.socket), options.cookie, this)
   }
@@ -91,7 +97,7 @@ export class Monitor implements RequestHandler {
       case 'creating':
         return { state: life.state, ...counters }
       case 'alive':
-        return { state: 'alive', init: wireInit(life.init), started: life.started, ...counters }
+        return { state: 'alive', init: wireInit(life.init), ...startedFields(this.#startedAtUnixNs), ...counters }
       case 'ending':
         return { state: 'ending', init: wireInit(life.init), ...counters }
       case 'ended':
@@ -99,7 +105,7 @@ export class Monitor implements RequestHandler {
     }
   }
 
-  handle(request: Request): Promise<Answer> | Answer {
+  handle(request: Request, from: Connection): Promise<Answer> | Answer {
     switch (request.request) {
       case 'create':
         return this.#create()
@@ -108,7 +114,7 @@ export class Monitor implements RequestHandler {
       case 'status':
         return { reply: 'status', status: this.status() }
       case 'reopen-log':
-        return this.#reopenLog()
+        return this.#reopenLog(request.notAfter)
       case 'resize':
         this.#alive('resize the terminal of').stdio.resize(request)
         return { reply: 'done' }
@@ -116,7 +122,9 @@ export class Monitor implements RequestHandler {
         this.#alive('close the input of').stdio.closeInput()
         return { reply: 'done' }
       case 'attach':
-        throw new MonitorFailure('unimplemented', 'Attaching comes later')
+        this.#alive('attach to')
+        this.#attachments.add(from, request)
+        return { reply: 'done' }
       case 'shutdown':
         return this.#shutdown()
     }
@@ -126,9 +134,18 @@ export class Monitor implements RequestHandler {
     this.#clientCame()
   }
 
-  /** Nothing has been created and nobody is left who could ask for it. */
-  clientsGone(): void {
+  clientGone(client: Connection, last: boolean): void {
+    this.#attachments.remove(client)
+    if (last) this.abandoned()
+  }
+
+  /** Nobody is left who could ask for a container; if there is none, none will come. */
+  abandoned(): void {
     if (this.#life.state === 'launched') void this.#leave()
+  }
+
+  takeInput(payload: Buffer, from: Connection): void {
+    this.#attachments.take(from, payload)
   }
 
   async #create(): Promise<Answer> {
@@ -152,7 +169,8 @@ export class Monitor implements RequestHandler {
     const record = new ExitRecordFile(this.#dir)
     try {
       const alive = await this.#createWith(record)
-      this.#life = { state: 'alive', started: false, starting: false, ...alive }
+      this.#life = { state: 'alive', starting: false, ...alive }
+      this.#attachments.begin(alive.stdio.input)
       void this.#parts.reaper.watch(alive.init).then((exit) => this.#end(alive, exit))
       return alive
     } catch (error) {
@@ -164,10 +182,8 @@ export class Monitor implements RequestHandler {
 
   async #createWith(record: ExitRecordFile): Promise<Alive> {
     const { reactor } = this.#parts
-    const { logPath } = this.#options
-    if (logPath !== undefined)
-      this.#log = new ContainerLog(logPath, (error) => this.#parts.report(`cannot write the log: ${error}`))
-    const stdio = openStdio(this.#options, this.#dir, reactor, this.#log ?? dropped)
+    this.#log = await openLog(this.#options, (error) => this.#parts.report(`cannot write the log: ${error}`))
+    const stdio = openStdio(this.#options, this.#dir, reactor, this.#output(this.#log))
     const creating = this.#runtime.create(stdio)
     // Read once and for all; takes longest of what is still to do, and nobody waits for it now.
     cgroupLayout()
@@ -201,11 +217,14 @@ export class Monitor implements RequestHandler {
 
   async #start(): Promise<Answer> {
     const life = this.#life
-    if (life.state !== 'alive' || life.started || life.starting) throw this.#refusal('start')
+    if (life.state !== 'alive' || this.#startedAtUnixNs !== undefined || life.starting) throw this.#refusal('start')
     this.#life = { ...life, starting: true }
     try {
-      await this.#runtime.start()
-      if (this.#life.state === 'alive') this.#life = { ...this.#life, starting: false, started: true }
+      this.#starting = this.#runtime.start().then(() => {
+        this.#startedAtUnixNs = realtimeNs()
+      })
+      await this.#starting
+      if (this.#life.state === 'alive') this.#life = { ...this.#life, starting: false }
       collectGarbageSoon()
       return { reply: 'done' }
     } catch (error) {
@@ -214,10 +233,21 @@ export class Monitor implements RequestHandler {
     }
   }
 
-  #reopenLog(): Answer {
+  async #reopenLog(notAfter = Number.POSITIVE_INFINITY): Promise<Answer> {
     this.#alive('reopen the log of')
-    this.#log?.reopen()
+    await this.#log?.reopen(() => monotonicMs() > notAfter)
     return { reply: 'done' }
+  }
+
+  /** The log first: an attached client that has seen a line finds it there. */
+  #output(log: ContainerLog | undefined): Output {
+    return {
+      write: (stream, bytes) => {
+        log?.write(stream, bytes)
+        this.#attachments.write(stream, bytes)
+      },
+      flush: () => log?.flush(),
+    }
   }
 
   #shutdown(): Answer {
@@ -232,25 +262,32 @@ export class Monitor implements RequestHandler {
     const finishedAtUnixNs = realtimeNs()
     this.#life = { state: 'ending', init }
     const { report } = this.#parts
+    const fields = exitFields(exit)
+    let oomKilled = false
+    await attempt(report, 'read the OOM counters', () => {
+      oomKilled = oom?.explains(fields) ?? false
+    })
     if (this.#options.sharedPidNamespace && cgroup !== undefined) {
       await attempt(report, 'kill the rest of the container', () => killRest(cgroup))
     }
     await attempt(report, 'read the rest of the output', () => stdio.drain(drainTimeoutMs))
     await attempt(report, 'complete the log', () => this.#log?.end())
-    const fields = exitFields(exit)
+    // A container may end before the runtime's start does.
+    await settlesWithin(this.#starting, farewellTimeoutMs)
     const ended: ExitRecord = {
       id: this.#options.id,
       pid: init.pid,
       startTime: init.startTime,
       bootId: bootId(),
       ...fields,
-      oomKilled: fields.code !== 0 && (oom?.hasKilled() ?? false),
+      oomKilled,
+      ...(this.#startedAtUnixNs !== undefined && { startedAtUnixNs: earlier(this.#startedAtUnixNs, finishedAtUnixNs) }),
       finishedAtUnixNs,
       bytesLogged: this.#log?.bytesLogged ?? 0,
       bytesLost: this.#log?.bytesLost ?? 0,
     }
     await attempt(report, 'write the exit record', () => record.write(ended))
-    // A container may end before the runtime's start does: whoever asked for the start hears of it first.
+    // Whoever asked for the start hears of it before he hears of the end.
     await settlesWithin(this.#server.whenAnswered(), farewellTimeoutMs)
     this.#life = { state: 'ended', record: ended }
     this.#server.broadcast({ event: 'exited', record: exitRecordToWire(ended) })
@@ -286,7 +323,32 @@ async function killRest(cgroup: string): Promise<void> {
   await killCgroup(cgroup, { timeoutMs: killTimeoutMs })
 }
 
-const dropped: Output = { write: () => {}, flush: () => {} }
+/** What the options ask for; undefined when nothing is to be kept. */
+async function openLog(options: MonitorOptions, onError: (error: string) => void): Promise<ContainerLog | undefined> {
+  const { id, logPath, logDirectory, journal = false, journalFields = {} } = options
+  if (logPath === undefined && !journal) return undefined
+  const target = {
+    ...(logPath !== undefined && { path: logPath }),
+    ...(logDirectory !== undefined && { directory: logDirectory }),
+    ...(journal && {
+      journal: await openJournal({ CONTAINER_ID_FULL: id, SYSLOG_IDENTIFIER: 'cricket', ...journalFields }),
+    }),
+  }
+  return new ContainerLog(target, onError)
+}
+
+/** Loaded when it is needed: few containers log there. */
+async function openJournal(fields: Record<string, string>) {
+  const { Journal } = await import('./log/journal.ts')
+  return new Journal(fields)
+}
+
+const earlier = (a: bigint, b: bigint): bigint => (a < b ? a : b)
+
+const startedFields = (at: bigint | undefined) => ({
+  started: at !== undefined,
+  ...(at !== undefined && { startedAtUnixNs: String(at) }),
+})
 
 const wireInit = ({ pid, startTime }: ProcessIdentity): InitProcess => ({ pid, startTime: String(startTime) })
 

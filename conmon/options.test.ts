@@ -10,6 +10,11 @@ const good = {
   stdin: true,
   stdinOnce: false,
   logPath: '/var/log/pods/a:b/0.log',
+  logDirectory: '/var/log/pods',
+  journal: true,
+  journalFields: { CONTAINER_NAME: 'main' },
+  openFiles: 4096,
+  monitorCgroup: '/cricket/monitors',
   oomScoreAdj: -998,
   cgroupPath: 'kubepods.slice:cricket:c1',
   sharedPidNamespace: false,
@@ -29,12 +34,17 @@ test('each bad option is named', () => {
     logPath: 'relative',
     oomScoreAdj: -1001,
     createTimeoutMs: 2 ** 31,
+    logDirectory: '/var/log/pod',
+    journal: 1,
+    journalFields: { 'MESSAGE\nEVIL': 'x' },
+    openFiles: 0,
+    monitorCgroup: 'monitors',
     runtime: null,
   }
   for (const [name, value] of Object.entries(bad)) {
     assert.throws(() => parseOptions({ ...good, [name]: value }), {
       name: 'TypeError',
-      message: new RegExp(`"${name}"`),
+      message: new RegExp(name === 'logDirectory' ? 'is not below "/var/log/pod"' : `"${name}"`),
     })
   }
   assert.throws(

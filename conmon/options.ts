@@ -1,6 +1,6 @@
 /** The command line (`conmon <directory> [--announce]`) and the options file in that directory, which keeps the cookie out of sight. */
 import { readFileSync } from 'node:fs'
-import { isAbsolute, join } from 'node:path'
+import { isAbsolute, join, resolve } from 'node:path'
 import { announceFlag, decodeObject, type MonitorOptions, monitorFiles } from '#proto/conmon.ts'
 
 export interface Arguments {
@@ -44,6 +44,11 @@ export function parseOptions(fields: Fields): MonitorOptions {
     stdin: flag(fields, 'stdin'),
     stdinOnce: flag(fields, 'stdinOnce'),
     ...(fields.logPath !== undefined && { logPath: absolutePath(fields, 'logPath') }),
+    ...(fields.logDirectory !== undefined && { logDirectory: logDirectory(fields) }),
+    ...(fields.journal !== undefined && { journal: flag(fields, 'journal') }),
+    ...(fields.journalFields !== undefined && { journalFields: journalFields(fields) }),
+    ...(fields.openFiles !== undefined && { openFiles: whole(fields, 'openFiles', 3, 2 ** 31 - 1) }),
+    ...(fields.monitorCgroup !== undefined && { monitorCgroup: absolutePath(fields, 'monitorCgroup') }),
     ...(fields.oomScoreAdj !== undefined && { oomScoreAdj: whole(fields, 'oomScoreAdj', -1000, 1000) }),
     cgroupPath: text(fields, 'cgroupPath'),
     sharedPidNamespace: flag(fields, 'sharedPidNamespace'),
@@ -61,6 +66,22 @@ function absolutePath(fields: Fields, name: string): string {
   const value = text(fields, name)
   if (isAbsolute(value)) return value
   throw new TypeError(`option "${name}" is not an absolute path: "${value}"`)
+}
+
+function logDirectory(fields: Fields): string {
+  const directory = resolve(absolutePath(fields, 'logDirectory'))
+  const path = resolve(absolutePath(fields, 'logPath'))
+  if (path.startsWith(directory.endsWith('/') ? directory : `${directory}/`)) return directory
+  throw new TypeError(`option "logPath" is not below "${directory}": "${path}"`)
+}
+
+function journalFields(fields: Fields): Record<string, string> {
+  const given = fieldsOf(fields, 'journalFields')
+  for (const name of Object.keys(given)) {
+    if (!/^[A-Z][A-Z0-9_]{0,63}$/.test(name))
+      throw new TypeError(`option "journalFields" has a field "${name}" that is none`)
+  }
+  return Object.fromEntries(Object.keys(given).map((name) => [name, text(given, name)]))
 }
 
 function flag(fields: Fields, name: string): boolean {

@@ -32,16 +32,27 @@ function requestFrom(id: number, fields: Record<string, unknown>): Request {
     case 'create':
     case 'start':
     case 'status':
-    case 'reopen-log':
     case 'close-stdin':
     case 'shutdown':
       return { id, request: name }
+    case 'reopen-log':
+      return { id, request: name, ...(typeof fields.notAfter === 'number' && { notAfter: fields.notAfter }) }
+    case 'attach':
+      return {
+        id,
+        request: name,
+        stdin: yes(fields, 'stdin'),
+        stdout: yes(fields, 'stdout'),
+        stderr: yes(fields, 'stderr'),
+      }
     case 'resize':
       return { id, request: name, width: cells(fields, 'width'), height: cells(fields, 'height') }
     default:
       throw new MonitorFailure('unimplemented', `This monitor does not know the request "${String(name)}"`)
   }
 }
+
+const yes = (fields: Record<string, unknown>, name: string): boolean => fields[name] === true
 
 function cells(fields: Record<string, unknown>, name: string): number {
   const value = fields[name]

@@ -9,6 +9,7 @@ import { makePipe, setNonblock } from '#linux/pipes.ts'
 import { type MonitorOptions, monitorFiles } from '#proto/conmon.ts'
 import { MonitorFailure } from './failure.ts'
 import type { OomScore } from './oom-score.ts'
+import { OpenFiles } from './open-files.ts'
 import type { Reactor } from './reactor.ts'
 import type { Reaper } from './reaper.ts'
 import { maxComplaintBytes, runtimeFailure } from './runtime-complaint.ts'
@@ -36,12 +37,14 @@ export class Runtime {
   readonly #dir: string
   readonly #parts: RuntimeParts
   readonly #logPath: string
+  readonly #openFiles: OpenFiles
 
   constructor(options: MonitorOptions, dir: string, parts: RuntimeParts) {
     this.#options = options
     this.#dir = dir
     this.#parts = parts
     this.#logPath = join(dir, monitorFiles.runtimeLog)
+    this.#openFiles = new OpenFiles(options.openFiles)
   }
 
   /** Creates the container with these standard streams. @throws MonitorFailure with the runtime's words */
@@ -84,9 +87,9 @@ export class Runtime {
       ...(systemdCgroup ? ['--systemd-cgroup'] : []),
     ]
     rmSync(this.#logPath, { force: true })
-    const child = this.#parts.oomScore.forChild(() =>
-      spawn(path, [...global, ...command], { stdio: [...stdio], cwd: '/', env: environment, detached: true }),
-    )
+    const start = () =>
+      spawn(path, [...global, ...command], { stdio: [...stdio], cwd: '/', env: environment, detached: true })
+    const child = this.#parts.oomScore.forChild(() => this.#openFiles.forChild(start))
     const letGo = child.pid === undefined ? () => {} : this.#parts.reaper.leave(child.pid)
     try {
       return await ending(child, timeoutMs)

@@ -33,6 +33,19 @@ export interface MonitorOptions {
   readonly stdinOnce: boolean
   /** Absolute. Without it the output is read and dropped. Its directory must exist. */
   readonly logPath?: string
+  /** A directory above `logPath` that is trusted: below it no link is followed. The log's own directory when not given. */
+  readonly logDirectory?: string
+  /** Send each line to the journal as well. */
+  readonly journal?: boolean
+  /** Further fields of the journal's entries, for instance CONTAINER_NAME. */
+  readonly journalFields?: Readonly<Record<string, string>>
+  /**
+   * How many files the runtime, and so the container, may have open (soft limit) unless its spec says otherwise; 1024 when not
+   * given. The monitor's own limit is no measure: its JavaScript engine raises it.
+   */
+  readonly openFiles?: number
+  /** The cgroup the monitor lives in ("/cricket/monitors"); made when missing. Its launcher's when not given. */
+  readonly monitorCgroup?: string
   /** The monitor's own score, lowered as far as the host allows; -1000 when not given. The container does not inherit it. */
   readonly oomScoreAdj?: number
   /** The cgroupsPath of the container's OCI spec. */
@@ -81,7 +94,8 @@ export type Request = { readonly id: number } & (
   | { readonly request: 'create' }
   | { readonly request: 'start' }
   | { readonly request: 'status' }
-  | { readonly request: 'reopen-log' }
+  /** Not to be carried out after `notAfter` (CLOCK_MONOTONIC, milliseconds): whoever asked has given up, and counts on no new file. */
+  | { readonly request: 'reopen-log'; readonly notAfter?: number }
   | { readonly request: 'resize'; readonly width: number; readonly height: number }
   | { readonly request: 'close-stdin' }
   | { readonly request: 'attach'; readonly stdin: boolean; readonly stdout: boolean; readonly stderr: boolean }
@@ -95,8 +109,10 @@ export type Reply = { readonly id: number } & (
   | { readonly reply: 'failed'; readonly failure: Failure }
 )
 
-/** Sent unasked to every connected client. */
-export type Event = { readonly event: 'exited'; readonly record: WireExitRecord }
+/** Sent unasked: `exited` to every client, `dropped` to an attached one that did not read, as the last frame before the end. */
+export type Event =
+  | { readonly event: 'exited'; readonly record: WireExitRecord }
+  | { readonly event: 'dropped'; readonly message: string }
 
 /** Where the container's life stands, as its monitor sees it. */
 export type MonitorStatus = {
@@ -105,7 +121,12 @@ export type MonitorStatus = {
 } & (
   | { readonly state: 'launched' }
   | { readonly state: 'creating' }
-  | { readonly state: 'alive'; readonly init: InitProcess; readonly started: boolean }
+  | {
+      readonly state: 'alive'
+      readonly init: InitProcess
+      readonly started: boolean
+      readonly startedAtUnixNs?: string
+    }
   | { readonly state: 'ending'; readonly init: InitProcess }
   | { readonly state: 'ended'; readonly record: WireExitRecord }
 )
@@ -122,6 +143,8 @@ export interface ExitRecord {
   /** The number of the signal that ended init; 0 when none did. */
   readonly signal: number
   readonly oomKilled: boolean
+  /** When the runtime's start returned; absent when the container was never started. */
+  readonly startedAtUnixNs?: bigint
   readonly finishedAtUnixNs: bigint
   /** Bytes of output that reached the log file, without the marks around them. */
   readonly bytesLogged: number
@@ -131,20 +154,23 @@ export interface ExitRecord {
 }
 
 /** An exit record as JSON has it: 64-bit numbers in decimal. */
-export type WireExitRecord = Omit<ExitRecord, 'startTime' | 'finishedAtUnixNs'> & {
+export type WireExitRecord = Omit<ExitRecord, 'startTime' | 'startedAtUnixNs' | 'finishedAtUnixNs'> & {
   readonly startTime: string
+  readonly startedAtUnixNs?: string
   readonly finishedAtUnixNs: string
 }
 
-export const exitRecordToWire = (record: ExitRecord): WireExitRecord => ({
+export const exitRecordToWire = ({ startedAtUnixNs, ...record }: ExitRecord): WireExitRecord => ({
   ...record,
   startTime: String(record.startTime),
+  ...(startedAtUnixNs !== undefined && { startedAtUnixNs: String(startedAtUnixNs) }),
   finishedAtUnixNs: String(record.finishedAtUnixNs),
 })
 
-export const exitRecordFromWire = (wire: WireExitRecord): ExitRecord => ({
+export const exitRecordFromWire = ({ startedAtUnixNs, ...wire }: WireExitRecord): ExitRecord => ({
   ...wire,
   startTime: BigInt(wire.startTime),
+  ...(startedAtUnixNs !== undefined && { startedAtUnixNs: BigInt(startedAtUnixNs) }),
   finishedAtUnixNs: BigInt(wire.finishedAtUnixNs),
 })
 

@@ -134,6 +134,11 @@ export class CriLog {
     }
   }
 
+  /** A record of the monitor's own, for the caller to write: one line without a line feed, marked as of the error stream. */
+  note(text: string): Buffer {
+    return Buffer.concat([this.#streams.stderr.prefix, Buffer.from(`${text}\n`)])
+  }
+
   /** Writes the records gathered so far. */
   flush(): void {
     if (this.#length === 0) return

@@ -1,5 +1,17 @@
 import assert from 'node:assert/strict'
-import { mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  closeSync,
+  constants,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, test } from 'node:test'
@@ -16,18 +28,20 @@ afterEach(() => rmSync(dir, { recursive: true }))
 
 const path = () => join(dir, 'log')
 
-test('appends to what is there, and after a truncation by others at the new end', () => {
+const close = async (file: LogFile) => assert.equal(await file.syncAndClose(), undefined)
+
+test('appends to what is there, and after a truncation by others at the new end', async () => {
   writeFileSync(path(), 'before\n')
   const file = new LogFile(path())
   assert.deepEqual(file.append(Buffer.from('one\n'), 4), { content: 4 })
   writeFileSync(path(), '')
   file.append(Buffer.from('two\n'), 4)
-  file.close()
+  await close(file)
   assert.equal(readFileSync(path(), 'utf8'), 'two\n')
 })
 
-test('creates the file for its owner and group', () => {
-  new LogFile(path()).close()
+test('creates the file for its owner and group', async () => {
+  await close(new LogFile(path()))
   assert.equal(statSync(path()).mode & 0o777, 0o640)
 })
 
@@ -41,7 +55,42 @@ test('refuses what is not a regular file, without waiting', () => {
   assert.throws(() => new LogFile(join(dir, 'null')), { code: 'EINVAL' })
 })
 
-test('on a full disk keeps whole records only, and says what was lost', () => {
+test('follows no link below the trusted directory, and creates nothing through one', () => {
+  mkdirSync(join(dir, 'trusted/pod'), { recursive: true })
+  mkdirSync(join(dir, 'elsewhere'))
+  symlinkSync(join(dir, 'elsewhere'), join(dir, 'trusted/pod/container'))
+  const trusted = join(dir, 'trusted')
+  assert.throws(() => new LogFile(join(trusted, 'pod/container/0.log'), trusted), { code: 'ELOOP' })
+  assert.throws(() => new LogFile(join(trusted, '../elsewhere/0.log'), trusted), { code: 'EXDEV' })
+  assert.deepEqual(readdirSync(join(dir, 'elsewhere')), [])
+})
+
+test('a FIFO is refused even when somebody reads it', () => {
+  mknod(path(), { type: 'fifo', mode: 0o600 })
+  const reader = openSync(path(), constants.O_RDONLY | constants.O_NONBLOCK)
+  try {
+    assert.throws(() => new LogFile(path()), { code: 'EINVAL' })
+  } finally {
+    closeSync(reader)
+  }
+})
+
+test('all or nothing leaves nothing when not all of it fits', async () => {
+  mountTmpfs(dir, { sizeBytes: 64 * 1024 })
+  try {
+    const file = new LogFile(path())
+    const { batch, content } = recordsOf('some line of output\n'.repeat(1000))
+    assert.equal(file.append(batch, content).error, undefined)
+    const { size } = statSync(path())
+    assert.deepEqual(file.append(batch, content, true), { content: 0, error: 'ENOSPC' })
+    assert.equal(statSync(path()).size, size)
+    await close(file)
+  } finally {
+    unmount(dir)
+  }
+})
+
+test('on a full disk keeps whole records only, and says what was lost', async () => {
   mountTmpfs(dir, { sizeBytes: 64 * 1024 })
   try {
     const file = new LogFile(path())
@@ -55,7 +104,7 @@ test('on a full disk keeps whole records only, and says what was lost', () => {
     const more = file.append(batch, content)
     assert.equal(more.error, 'ENOSPC')
     parseRecords(readFileSync(path()))
-    file.close()
+    await close(file)
   } finally {
     unmount(dir)
   }

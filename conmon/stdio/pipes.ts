@@ -5,6 +5,7 @@ import { makePipe, setNonblock } from '#linux/pipes.ts'
 import { MonitorFailure } from '../failure.ts'
 import type { Reactor } from '../reactor.ts'
 import { settlesWithin } from '../within.ts'
+import { ContainerInput } from './container-input.ts'
 import { OutputReader, readBytes } from './output-reader.ts'
 import type { ContainerStdio, Output } from './stdio.ts'
 
@@ -19,8 +20,7 @@ export class PipeStdio implements ContainerStdio {
   readonly #output: Output
   readonly #stdout = makePipe()
   readonly #stderr = makePipe()
-  /** Our end of the container's input, until it is closed. */
-  #input: number | undefined
+  input: ContainerInput | undefined
   #readers: OutputReader[] = []
   #closers: (() => void)[]
 
@@ -40,7 +40,7 @@ export class PipeStdio implements ContainerStdio {
     const { read, write } = makePipe()
     setNonblock(write, true)
     fchmodSync(read, INPUT_MODE)
-    this.#input = write
+    this.input = new ContainerInput(this.#reactor, write)
     return read
   }
 
@@ -67,9 +67,7 @@ export class PipeStdio implements ContainerStdio {
   }
 
   closeInput(): void {
-    if (this.#input === undefined) return
-    closeSync(this.#input)
-    this.#input = undefined
+    this.input?.end()
   }
 
   resize(): void {
@@ -77,7 +75,7 @@ export class PipeStdio implements ContainerStdio {
   }
 
   close(): void {
-    this.closeInput()
+    this.input?.close()
     for (const close of this.#closers.splice(0)) close()
   }
 }

@@ -1,5 +1,6 @@
 /** A container's standard streams seen from its monitor: pipes or a terminal, chosen once. */
 import type { StreamName } from '../log/cri-log.ts'
+import type { ContainerInput } from './container-input.ts'
 
 /** Where output goes. */
 export interface Output {
@@ -22,7 +23,9 @@ export interface ContainerStdio {
   complaint(maxBytes: number): Buffer
   /** Reads to the end of the output, or until `timeoutMs` are over because somebody outside the container holds it open. */
   drain(timeoutMs: number): Promise<void>
-  /** The container reads the end of its input. Nothing happens where there is no input. */
+  /** The container's input; undefined when it has none, and before `begin`. */
+  readonly input: ContainerInput | undefined
+  /** The container reads the end of its input, after what it was sent. Nothing happens where there is no input, or a terminal. */
   closeInput(): void
   /** @throws MonitorFailure failed-precondition without a terminal */
   resize(size: { width: number; height: number }): void

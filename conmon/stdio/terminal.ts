@@ -4,7 +4,7 @@
  */
 import { closeSync, constants, openSync } from 'node:fs'
 import { type ConsoleSocket, listenConsoleSocket } from '#linux/console-socket.ts'
-import { readSome } from '#linux/descriptor.ts'
+import { duplicate, readSome } from '#linux/descriptor.ts'
 import { makePipe, setNonblock } from '#linux/pipes.ts'
 import { setOnlcr, setWindowSize } from '#linux/pty.ts'
 import { rawSys } from '#linux/sys.ts'
@@ -12,6 +12,7 @@ import { monitorFiles } from '#proto/conmon.ts'
 import { MonitorFailure } from '../failure.ts'
 import type { Reactor } from '../reactor.ts'
 import { settlesWithin } from '../within.ts'
+import { ContainerInput } from './container-input.ts'
 import { OutputReader, readBytes } from './output-reader.ts'
 import type { ContainerStdio, Output } from './stdio.ts'
 
@@ -34,6 +35,7 @@ export class TerminalStdio implements ContainerStdio {
   /** Our own hold on the terminal: without it a container that closes its last descriptor for a moment would hang it up. */
   #peer: number | undefined
   #reader: OutputReader | undefined
+  input: ContainerInput | undefined
   #open = true
 
   constructor(reactor: Reactor, output: Output, dir: string) {
@@ -69,6 +71,8 @@ export class TerminalStdio implements ContainerStdio {
     setOnlcr(this.#master, true)
     const peer = rawSys('ioctl', this.#master, TIOCGPTPEER, constants.O_RDWR | constants.O_NOCTTY | O_CLOEXEC)
     if (peer >= 0) this.#peer = peer
+    // Watched for other events than the one that is read from.
+    this.input = new ContainerInput(this.#reactor, duplicate(this.#master))
     const buffer = Buffer.allocUnsafeSlow(readBytes)
     this.#reader = new OutputReader(this.#reactor, this.#master, 'stdout', buffer, this.#output)
   }
@@ -97,6 +101,7 @@ export class TerminalStdio implements ContainerStdio {
     this.#open = false
     this.#closePeer()
     this.#master = undefined
+    this.input?.close()
     this.#reader?.close()
     this.#console.close()
     closeSync(this.#complaints.read)

@@ -201,7 +201,7 @@ function launch(needs: CreateNeeds, { sandbox, container, handler }: BundleInput
       terminal: config.tty,
       stdin: config.stdin,
       stdinOnce: config.stdinOnce,
-      ...(record.logPath && { logPath: record.logPath }),
+      ...(record.logPath && { logPath: record.logPath, logDirectory: sandbox.record.config.logDirectory }),
       cgroupPath: record.cgroupsPath,
       sharedPidNamespace: namespaceModes(config, sandbox.record.config).pid !== 'container',
       createTimeoutMs,

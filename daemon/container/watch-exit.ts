@@ -71,23 +71,30 @@ export async function recordExit(needs: WatchNeeds, container: Container): Promi
   )
 }
 
-type Exit = Pick<ExitedContainer, 'exitCode' | 'reason' | 'message' | 'finishedAt'>
+type Exit = Pick<ExitedContainer, 'exitCode' | 'reason' | 'message' | 'startedAt' | 'finishedAt'>
 
-/** The transition into `exited`; an exit that is already recorded stands. */
+/** The transition into `exited`; an exit that is already recorded stands, and so does a start. */
 export function exited(status: ContainerStatus, exit: Exit): ContainerStatus {
   if (status.state === 'exited') return status
   return {
     state: 'exited',
     ...('resources' in status && { resources: status.resources }),
     ...('process' in status && { process: status.process }),
-    ...('startedAt' in status && { startedAt: status.startedAt }),
     ...exit,
+    ...('startedAt' in status && { startedAt: status.startedAt }),
   }
 }
 
 export function fromRecord(record: ExitRecord): Exit {
   const reason = record.oomKilled ? 'OOMKilled' : record.code === 0 ? 'Completed' : 'Error'
-  return { exitCode: record.code, reason, message: '', finishedAt: record.finishedAtUnixNs }
+  return {
+    exitCode: record.code,
+    reason,
+    message: '',
+    // The daemon may have died before it wrote the start down.
+    ...(record.startedAtUnixNs !== undefined && { startedAt: record.startedAtUnixNs }),
+    finishedAt: record.finishedAtUnixNs,
+  }
 }
 
 const lost = (): Exit => ({

@@ -18,6 +18,7 @@ const WireRecord = z.object({
   code: z.int().min(0).max(255),
   signal: z.int().min(0).max(127),
   oomKilled: z.boolean(),
+  startedAtUnixNs: decimal.exactOptional(),
   finishedAtUnixNs: decimal,
   bytesLogged: z.number().nonnegative(),
   bytesLost: z.number().nonnegative(),

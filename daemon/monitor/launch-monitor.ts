@@ -22,7 +22,7 @@ export interface LaunchInput {
   /** The container's state directory, mode 0700; the bundle need not be in it yet. */
   readonly dir: string
   readonly options: MonitorOptions
-  readonly linux: Pick<Linux, 'writeFileAtomic'>
+  readonly linux: Pick<Linux, 'writeFileAtomic' | 'createCgroup' | 'joinCgroup'>
   readonly log: Log
   readonly signal?: AbortSignal
 }
@@ -47,7 +47,11 @@ export async function launchMonitor({
   signal,
 }: LaunchInput): Promise<MonitorClient> {
   await linux.writeFileAtomic(join(dir, monitorFiles.options), JSON.stringify(options), { mode: 0o600 })
-  const child = await spawnMonitor(program, dir)
+  if (options.monitorCgroup !== undefined) linux.createCgroup(options.monitorCgroup)
+  const child = await spawnMonitor(program, dir, (pid) => {
+    // In the tick of its birth: it has loaded next to nothing, and starts nothing itself before it is asked to.
+    if (options.monitorCgroup !== undefined) linux.joinCgroup(options.monitorCgroup, pid)
+  })
   try {
     await answer(child, dir, signal)
     return await MonitorClient.connect({
@@ -66,12 +70,22 @@ export async function launchMonitor({
   }
 }
 
-async function spawnMonitor({ path, args }: MonitorProgram, dir: string): Promise<ChildProcess> {
+async function spawnMonitor(
+  { path, args }: MonitorProgram,
+  dir: string,
+  born: (pid: number) => void,
+): Promise<ChildProcess> {
   const ownLog = await open(join(dir, monitorFiles.log), 'a', 0o600)
   try {
     const stdio = ['ignore', ownLog.fd, ownLog.fd, 'pipe'] satisfies [...unknown[], 'pipe'] & { length: 4 }
     const child = spawn(path, [...args, dir, announceFlag], { stdio, cwd: '/', env: environment, detached: true })
     child.unref()
+    try {
+      if (child.pid !== undefined) born(child.pid)
+    } catch (error) {
+      child.kill('SIGKILL')
+      throw error
+    }
     return child
   } finally {
     await ownLog.close()

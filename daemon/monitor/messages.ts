@@ -14,7 +14,18 @@ const counters = { bytesLogged: z.number(), bytesLost: z.number() }
 const MonitorStatus = z.discriminatedUnion('state', [
   z.object({ state: z.literal('launched'), ...counters }),
   z.object({ state: z.literal('creating'), ...counters }),
-  z.object({ state: z.literal('alive'), init: InitProcess, started: z.boolean(), ...counters }),
+  z.object({
+    state: z.literal('alive'),
+    init: InitProcess,
+    started: z.boolean(),
+    // Absent when not started, and from monitors of the first days.
+    startedAtUnixNs: z
+      .string()
+      .regex(/^\d{1,20}$/)
+      .transform(BigInt)
+      .optional(),
+    ...counters,
+  }),
   z.object({ state: z.literal('ending'), init: InitProcess, ...counters }),
   z.object({ state: z.literal('ended'), record: ExitRecord, ...counters }),
 ])
@@ -50,9 +61,11 @@ export const Reply = z.discriminatedUnion('reply', [
 export type Reply = z.infer<typeof Reply>
 
 const ExitedEvent = z.object({ event: z.literal('exited'), record: ExitRecord })
+const DroppedEvent = z.object({ event: z.literal('dropped'), message: z.string() })
 /** Events of a kind not known here are `unknown`. */
 export const Event = z.union([
   ExitedEvent,
+  DroppedEvent,
   z.object({ event: z.string() }).transform(() => ({ event: 'unknown' as const })),
 ])
 export type Event = z.infer<typeof Event>

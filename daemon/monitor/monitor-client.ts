@@ -1,6 +1,7 @@
 /** A daemon's connection to one monitor: requests with deadlines, and the two ways it ends. Reconnecting is the caller's business. */
 import type { Socket } from 'node:net'
 import type { ProcessIdentity } from '#linux/proc.ts'
+import { monotonicMs } from '#linux/realtime.ts'
 import {
   type ExitRecord,
   encodeMessage,
@@ -11,13 +12,17 @@ import {
 } from '#proto/conmon.ts'
 import { messageOf, RuntimeError } from '#proto/errors.ts'
 import type { Log } from '#proto/log.ts'
+import { type AttachStream, type AttachWanted, attachOn } from './attach-client.ts'
 import { decode, Event, type MonitorStatus, Reply } from './messages.ts'
 import { type Greeted, greetMonitor } from './monitor-socket.ts'
 
+export type { AttachEnd, AttachStream, AttachWanted } from './attach-client.ts'
 export type { MonitorStatus } from './messages.ts'
 
 /** For what a monitor does at once; it may still wait for a slow disk. */
 const promptTimeoutMs = 10_000
+/** A monitor that answers at the last moment is still heard. */
+const marginMs = 500
 /** The runtime's own deadline is the monitor's; the rest is for cleaning up behind it. */
 const cleanUpTimeoutMs = 20_000
 
@@ -50,6 +55,7 @@ export class MonitorClient {
   readonly #socket: Socket
   readonly #frames: FrameReader
   readonly #log: Log
+  readonly #input: ConnectInput
   readonly #runtimeTimeoutMs: number
   readonly #pending = new Map<number, Pending>()
   readonly #closed: Promise<void>
@@ -58,7 +64,9 @@ export class MonitorClient {
   #knowsExit = false
   #exit: (record: ExitRecord) => void = () => {}
 
-  private constructor({ socket, welcome, frames, early }: Greeted, { log, runtimeTimeoutMs = 240_000 }: ConnectInput) {
+  private constructor({ socket, welcome, frames, early }: Greeted, input: ConnectInput) {
+    const { log, runtimeTimeoutMs = 240_000 } = input
+    this.#input = input
     this.pid = welcome.pid
     this.statusAtConnect = welcome.status
     this.#socket = socket
@@ -82,14 +90,7 @@ export class MonitorClient {
 
   /** @throws RuntimeError unavailable when nobody listens there, permission-denied for a wrong cookie */
   static async connect(input: ConnectInput): Promise<MonitorClient> {
-    const late = AbortSignal.timeout(promptTimeoutMs)
-    const signal = input.signal === undefined ? late : AbortSignal.any([late, input.signal])
-    try {
-      return new MonitorClient(await greetMonitor(input.dir, input.cookie, signal), input)
-    } catch (cause) {
-      if (!late.aborted || input.signal?.aborted) throw cause
-      throw new RuntimeError('deadline-exceeded', `Monitor in "${input.dir}" does not answer`, { cause })
-    }
+    return new MonitorClient(await greet(input), input)
   }
 
   /**
@@ -115,7 +116,17 @@ export class MonitorClient {
 
   /** Returns when a new file of the log's name is there and in use. After an error the old one is, and there is no new one. */
   async reopenLog(): Promise<void> {
-    await this.#ask({ request: 'reopen-log' }, promptTimeoutMs)
+    const notAfter = monotonicMs() + promptTimeoutMs - marginMs
+    await this.#ask({ request: 'reopen-log', notAfter }, promptTimeoutMs)
+  }
+
+  /**
+   * Attaches to the container, on a connection of its own: see `AttachStream`. Any number of times; one of them at most with `stdin`.
+   * @throws RuntimeError failed-precondition when nothing runs, or the input is not there, closed, or in use; unavailable
+   */
+  async attach(wanted: AttachWanted, signal?: AbortSignal): Promise<AttachStream> {
+    const { dir, cookie, log } = this.#input
+    return attachOn(await greet({ dir, cookie, log, ...(signal && { signal }) }), wanted)
   }
 
   /** Sizes in characters. */
@@ -207,6 +218,17 @@ export class MonitorClient {
     this.#pending.delete(reply.id)
     if (reply.reply === 'failed') pending?.reject(new RuntimeError(reply.failure.kind, reply.failure.message))
     else pending?.resolve(reply)
+  }
+}
+
+async function greet(input: ConnectInput): Promise<Greeted> {
+  const late = AbortSignal.timeout(promptTimeoutMs)
+  const signal = input.signal === undefined ? late : AbortSignal.any([late, input.signal])
+  try {
+    return await greetMonitor(input.dir, input.cookie, signal)
+  } catch (cause) {
+    if (!late.aborted || input.signal?.aborted) throw cause
+    throw new RuntimeError('deadline-exceeded', `Monitor in "${input.dir}" does not answer`, { cause })
   }
 }
 

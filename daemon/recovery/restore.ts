@@ -146,7 +146,9 @@ async function meetMonitor(needs: RestoreNeeds, container: Container): Promise<v
 async function catchUp(container: Container, client: MonitorClient): Promise<void> {
   const status = await client.status()
   if (status.state !== 'alive' || !status.started) return
-  await container.update((now) => (now.state === 'created' ? { ...now, state: 'running', startedAt: nowNs() } : now))
+  // Monitors of the first days do not know when.
+  const startedAt = status.startedAtUnixNs ?? nowNs()
+  await container.update((now) => (now.state === 'created' ? { ...now, state: 'running', startedAt } : now))
 }
 
 function meetInits(needs: RestoreNeeds): Promise<number> {

@@ -43,7 +43,8 @@ export function monitorSuite(rig: Rig): void {
       await client.start()
       const record = await ended(client)
       assert.deepEqual(record, await readExitRecord(box.dir))
-      const { finishedAtUnixNs, ...known } = record
+      const { startedAtUnixNs, finishedAtUnixNs, ...known } = record
+      assert.ok(startedAtUnixNs !== undefined && startedAtUnixNs <= finishedAtUnixNs)
       assert.ok(Math.abs(Number(finishedAtUnixNs / 1_000_000n) - Date.now()) < 60_000)
       assert.deepEqual(known, {
         id: box.id,
