@@ -11,7 +11,7 @@ import { KeyedLock } from '#storage/keyed-lock.ts'
 import { SingleFlight } from '#storage/single-flight.ts'
 import { openStorage } from '#storage/storage.ts'
 import type { Config } from './config/schema.ts'
-import { type ContainerStore, containerCodec } from './container/container.ts'
+import { type ContainerStore, containerCodec, usesImage } from './container/container.ts'
 import { StopRaces } from './container/stop-races.ts'
 import { Watches } from './container/watch-exit.ts'
 import { type CriServer, serveCri } from './cri/server.ts'
@@ -60,7 +60,7 @@ export async function startDaemon(config: Config, log: Log, watcher?: StageWatch
     config: { insecureRegistries: config.image.insecureRegistries },
     linux,
     log: log.child({ part: 'image' }),
-    inUse: (id) => containers.all().some(({ record }) => record.imageId === id),
+    inUse: (id) => containers.all().some(({ record }) => usesImage(record, id)),
   })
   const network = openPodNetwork({
     configDir: config.network.configDir,

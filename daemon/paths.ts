@@ -38,6 +38,8 @@ export interface ContainerPaths {
   readonly dir: string
   readonly spec: string
   readonly rootfs: string
+  /** Where volumes that the daemon itself mounts are seen, each under the index of its mount. */
+  readonly volumes: string
 }
 
 export function pathsUnder(root: string, state: string): Paths {
@@ -77,4 +79,5 @@ const containerPaths = (dir: string): ContainerPaths => ({
   dir,
   spec: join(dir, 'config.json'),
   rootfs: join(dir, 'rootfs'),
+  volumes: join(dir, 'volumes'),
 })

@@ -24,6 +24,7 @@ const RootfsRecord = z.object({
   /** Bottom first. */
   layers: z.array(z.string().transform(parseDiffId)),
   readonly: z.boolean(),
+  options: z.array(z.string()).default([]),
   /** Where it is, or was last, mounted. */
   mountpoint: z.string(),
 })
@@ -38,6 +39,8 @@ export interface CreateRootfs {
   readonly mountpoint: string
   /** Mounted without a writable layer, for volumes from images. A container's read-only root is the runtime's to make. */
   readonly readonly?: boolean
+  /** Flags of the mount: nosuid, nodev, noexec. */
+  readonly options?: readonly string[]
 }
 
 export interface RootfsInfo {
@@ -109,12 +112,12 @@ export class RootfsStore {
    * Makes the writable layer and mounts it. Throws already-exists for a known id, not-found for a missing layer;
    * leaves nothing behind on failure.
    */
-  async create({ id, layers, mountpoint, readonly = false }: CreateRootfs): Promise<void> {
+  async create({ id, layers, mountpoint, readonly = false, options = [] }: CreateRootfs): Promise<void> {
     if (!ID.test(id)) throw new RuntimeError('invalid-argument', `Rootfs id ${JSON.stringify(id)} is not valid`)
     using _ = await this.#locks.take(id)
     if (this.#records.has(id)) throw new RuntimeError('already-exists', `Rootfs "${id}" exists already`)
     const { log } = this.#parts
-    const record: RootfsRecord = { id, layers: [...layers], readonly, mountpoint }
+    const record: RootfsRecord = { id, layers: [...layers], readonly, options: [...options], mountpoint }
     // From here on the layers are in use, so that garbage collection leaves them alone.
     this.#records.set(id, record)
     await using rollback = new Rollback((what, error) => log.warn(`Cannot undo: ${what}`, { id, error }))
@@ -214,8 +217,10 @@ export class RootfsStore {
     if (created !== undefined) rollback.defer('mountpoint', () => rmdir(record.mountpoint))
     const target = record.mountpoint
     // Without a writable layer its empty directory is the topmost read-only one, for the attributes of the root.
-    if (record.readonly) linux.mountOverlay({ lower: [upperIn(directory), ...lower], target, options: ['ro'] })
-    else linux.mountOverlay({ lower, upper: upperIn(directory), work: workIn(directory), target })
+    const { options } = record
+    if (record.readonly)
+      linux.mountOverlay({ lower: [upperIn(directory), ...lower], target, options: ['ro', ...options] })
+    else linux.mountOverlay({ lower, upper: upperIn(directory), work: workIn(directory), target, options })
     rollback.defer('mount', () => linux.unmount(target, { detach: true }))
   }
 

@@ -4,6 +4,7 @@ import { RuntimeError } from '#proto/errors.ts'
 import type { ContainerConfig } from '#proto/generated/api.ts'
 import type { RuntimeHandler } from '../oci/runtime-handlers.ts'
 import { containerSpec } from '../oci/spec/container-spec.ts'
+import type { MountSource } from '../oci/spec/host.ts'
 import { namespaceModes } from '../oci/spec/namespaces.ts'
 import { readUserFiles } from '../oci/spec/rootfs-user.ts'
 import type { OciSpec } from '../oci/spec/types.ts'
@@ -20,6 +21,8 @@ export interface SpecInput {
   readonly container: Container
   readonly image: ImageRecord
   readonly handler: RuntimeHandler
+  /** What the daemon mounted for the request's mounts, by their index. */
+  readonly volumes: ReadonlyMap<number, MountSource>
 }
 
 export interface BuiltSpec {
@@ -31,12 +34,13 @@ export interface BuiltSpec {
 /** The OCI spec of a container whose rootfs is mounted. @throws RuntimeError what the builder refuses */
 export async function buildSpec(
   needs: SpecNeeds,
-  { sandbox, container, image, handler }: SpecInput,
+  { sandbox, container, image, handler, volumes }: SpecInput,
 ): Promise<BuiltSpec> {
   const { record } = container
   const paths = needs.paths.sandbox(sandbox.record.id)
   const { rootfs } = needs.paths.container(record.id)
   const { hostNetwork, hostIpc } = podNamespaces(sandbox.record.config)
+  const facts = await specFacts(record.config)
   const built = containerSpec({
     id: record.id,
     container: record.config,
@@ -61,7 +65,8 @@ export async function buildSpec(
       shm: hostIpc ? '/dev/shm' : paths.shm,
     },
     cgroupsPath: record.cgroupsPath,
-    ...(await specFacts(record.config)),
+    ...facts,
+    mountSources: new Map([...(facts.mountSources ?? []), ...volumes]),
   })
   return {
     spec: built.spec,

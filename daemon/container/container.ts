@@ -14,6 +14,7 @@ import { ContainerId, SandboxId } from '../ids.ts'
 import { resourcesRecord } from '../oci/resources-record.ts'
 import type { RecordCodec, RecordStore, Stored } from '../records/record-store.ts'
 import { bigintText, messageText, messageToText, processIdentity } from '../records/schema.ts'
+import { ImageVolume } from './image-volumes.ts'
 
 const ContainerRecord = z.object({
   version: z.literal(1),
@@ -28,6 +29,8 @@ const ContainerRecord = z.object({
   /** The image id, and the digest reference that the status reports beside it. */
   imageId: z.string(),
   imageRef: z.string(),
+  /** Absent in records of before there were any. */
+  imageVolumes: z.array(ImageVolume).default([]),
   /** Absolute; absent when the pod asked for no log. */
   logPath: z.string().optional(),
   cgroupsPath: z.string(),
@@ -95,6 +98,10 @@ export const containerCodec: RecordCodec<ContainerId, ContainerRecord, Container
 export function resourcesOf({ record, status }: Container): LinuxContainerResources | undefined {
   return ('resources' in status ? status.resources : undefined) ?? record.config.linux?.resources
 }
+
+/** As its root file system or as a volume. */
+export const usesImage = ({ imageId, imageVolumes }: ContainerRecord, id: string): boolean =>
+  imageId === id || imageVolumes.some((volume) => volume.imageId === id)
 
 /** The key under which one attempt of one container of a sandbox is unique. */
 export function containerKey(sandboxId: SandboxId, config: ContainerConfig): string {

@@ -24,6 +24,7 @@ import { sameConfig } from '../same-config.ts'
 import type { Sandbox } from '../sandbox/sandbox.ts'
 import { type BuiltSpec, buildSpec } from './build-spec.ts'
 import { type Container, type ContainerRecord, containerKey } from './container.ts'
+import { imageVolumes, mountImageVolumes } from './image-volumes.ts'
 import { watchExit } from './watch-exit.ts'
 
 export type CreateNeeds = Pick<
@@ -175,6 +176,7 @@ function newRecord(needs: CreateNeeds, sandbox: Sandbox, { id, key, config, imag
     config,
     imageId: image.id,
     imageRef: image.repoDigests[0] ?? image.id,
+    imageVolumes: imageVolumes(needs.images, config),
     ...(directory && config.logPath && { logPath: join(directory, config.logPath) }),
     cgroupsPath: cgroupsPath(needs.config.cgroupDriver, parent, id),
     cookie: randomBytes(16).toString('hex'),
@@ -221,7 +223,8 @@ async function makeBundle(needs: CreateNeeds, input: BundleInput, rollback: Roll
   const paths = needs.paths.container(id)
   await needs.storage.rootfs.create({ id, layers: input.image.diffIds, mountpoint: paths.rootfs })
   rollback.defer('rootfs', () => needs.storage.rootfs.remove(id))
-  const built = await buildSpec(needs, input)
+  const volumes = await mountImageVolumes(needs, paths, input.container.record, rollback)
+  const built = await buildSpec(needs, { ...input, volumes })
   await writeFile(paths.spec, JSON.stringify(built.spec), { mode: 0o600 })
   return built
 }

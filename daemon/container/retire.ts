@@ -1,11 +1,12 @@
 /**
- * Give back what an ended container holds: the OCI runtime's state and cgroup, and the rootfs mount. Its files, log and
+ * Give back what an ended container holds: the OCI runtime's state and cgroup, and its mounts. Its files, log and
  * record stay until RemoveContainer. Repeatable.
  */
 import { isKind } from '#proto/errors.ts'
 import { runtimeCli } from '../oci/runtime-cli.ts'
 import type { Parts } from '../parts.ts'
 import type { Container } from './container.ts'
+import { unmountImageVolumes } from './image-volumes.ts'
 
 export type RetireNeeds = Pick<Parts, 'handlers' | 'linux' | 'locks' | 'storage' | 'log'>
 
@@ -18,4 +19,5 @@ export async function retire(needs: RetireNeeds, container: Container): Promise<
   } catch (error) {
     if (!isKind(error, 'not-found')) throw error
   }
+  await unmountImageVolumes(needs, container.record)
 }

@@ -46,7 +46,7 @@ export function containerStatus(container: Container, info: { [key: string]: str
       exitCode: exit?.exitCode ?? 0,
       reason: exit?.reason ?? '',
       message: exit?.message ?? '',
-      mounts: config.mounts,
+      mounts: mountsInUse(record),
       logPath: record.logPath ?? '',
       resources: { linux: resourcesOf(container) ?? {} },
       ...(process && { user: { linux: userMessage(process.user) }, stopSignal: signalValue(process.stopSignal) }),
@@ -54,6 +54,13 @@ export function containerStatus(container: Container, info: { [key: string]: str
     info,
   })
 }
+
+/** As requested; images with the digest that is in use (api.proto, Mount.image). */
+const mountsInUse = ({ config, imageVolumes }: Container['record']) =>
+  config.mounts.map((mount, index) => {
+    const volume = imageVolumes.find((each) => each.mount === index)
+    return volume && mount.image ? { ...mount, image: { ...mount.image, imageRef: volume.imageRef } } : mount
+  })
 
 const userMessage = (user: { uid: number; gid: number; supplementalGroups: number[] }) => ({
   uid: BigInt(user.uid),

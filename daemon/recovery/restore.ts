@@ -6,6 +6,7 @@ import { rm } from 'node:fs/promises'
 import { isKind, messageOf } from '#proto/errors.ts'
 import { nowNs } from '../clock.ts'
 import type { Container } from '../container/container.ts'
+import { removeImageVolumes } from '../container/image-volumes.ts'
 import type { RemoveNeeds } from '../container/remove-container.ts'
 import { retire } from '../container/retire.ts'
 import { exited, recordExit, type WatchNeeds, watchExit } from '../container/watch-exit.ts'
@@ -73,6 +74,7 @@ function undoContainers(needs: RestoreNeeds): Promise<number> {
       await retire(needs, container)
       await needs.linux.killCgroup(hostCgroupPath(cgroupsPath))
     }
+    await removeImageVolumes(needs, container.record)
     await needs.storage.rootfs.remove(id)
     await rm(needs.paths.container(id).dir, { recursive: true, force: true })
     await needs.containers.delete(id)

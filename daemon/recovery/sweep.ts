@@ -5,6 +5,7 @@
 import { readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { messageOf } from '#proto/errors.ts'
+import { ownerOfRootfs } from '../container/image-volumes.ts'
 import { ContainerId, SandboxId } from '../ids.ts'
 import { runtimeCli } from '../oci/runtime-cli.ts'
 import type { Parts } from '../parts.ts'
@@ -20,7 +21,7 @@ export async function sweep(needs: SweepNeeds): Promise<void> {
     const id = ContainerId.safeParse(name).data
     if (id && needs.containers.get(id)) return false
     await deleteFromRuntimes(needs, name)
-    needs.linux.unmount(join(needs.paths.containers, name, 'rootfs'), { detach: true })
+    unmountBelow(needs, join(needs.paths.containers, name))
     return true
   })
   await sweepDirectory(needs, needs.paths.sandboxes, async (name) => {
@@ -32,9 +33,15 @@ export async function sweep(needs: SweepNeeds): Promise<void> {
   })
   await sweepNetwork(needs)
   for (const id of await needs.storage.rootfs.list()) {
-    const known = ContainerId.safeParse(id).data
+    const known = ContainerId.safeParse(ownerOfRootfs(id)).data
     if (!known || !needs.containers.get(known)) await needs.storage.rootfs.remove(id)
   }
+}
+
+/** The rootfs and volumes; deepest first. */
+function unmountBelow({ linux }: SweepNeeds, dir: string): void {
+  const below = linux.readMountInfo().filter(({ mountpoint }) => mountpoint.startsWith(`${dir}/`))
+  for (const { mountpoint } of below.reverse()) linux.unmount(mountpoint, { detach: true })
 }
 
 /** An attachment whose undo failed: its addresses and port rules are still taken. */

@@ -165,10 +165,7 @@ const imageSource = (field: string, index: number, mount: Mount, { sources }: Mo
     throw invalid(`${field} mounts an image not privately`)
   const source = sources.get(index)
   if (source) return source.path
-  throw new RuntimeError(
-    'image-volume-mount-failed',
-    `ImageVolumeMountFailed: ${field}.image ${quoted(mount.image?.image ?? '')}: image volumes are not supported yet`,
-  )
+  throw new RuntimeError('internal', `${field}.image ${quoted(mount.image?.image ?? '')} was not mounted`)
 }
 
 const idMappings = (field: string, { uidMappings, gidMappings }: Mount, { idmappedMounts }: SpecFeatures) => {

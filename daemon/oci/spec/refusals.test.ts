@@ -166,10 +166,10 @@ const refusals: readonly Refusal[] = [
     /mapped ids/,
   ],
   [
-    'an image as a volume',
+    'an image that nobody mounted',
     mount({ hostPath: '', image: { image: 'x' }, readonly: true }),
-    'image-volume-mount-failed',
-    /^ImageVolumeMountFailed: /,
+    'internal',
+    /mounts\[0\]\.image "x" was not mounted/,
   ],
   ['a writable image', mount({ hostPath: '', image: { image: 'x' } }), 'invalid-argument', /read-only/],
   [
