@@ -41,3 +41,11 @@ test('without the variable there is no crash point', () => {
   assert.equal(crashPoint(undefined, assert.fail), undefined)
   assert.equal(crashPoint('', assert.fail), undefined)
 })
+
+test('"list" names the stages and kills nobody', () => {
+  const lines: string[] = []
+  const operations = new Operations(crashPoint('list', assert.fail, (line) => lines.push(line)))
+  using operation = operations.begin('RunPodSandbox', 'x')
+  operation.enter('record')
+  assert.deepEqual(lines, ['stage RunPodSandbox/record\n'])
+})
