@@ -17,6 +17,7 @@ import { Watches } from './container/watches.ts'
 import { type CriServer, serveCri } from './cri/server.ts'
 import { keepHouse } from './housekeeping.ts'
 import { monitorProgram } from './monitor/monitor-program.ts'
+import { tableName } from './network/host-ports/rules.ts'
 import { openPodNetwork } from './network/pod-network.ts'
 import { openRuntimeHandlers } from './oci/runtime-handlers.ts'
 import { specHost } from './oci/spec-host.ts'
@@ -66,6 +67,7 @@ export async function startDaemon(config: Config, log: Log, watcher?: StageWatch
     configDir: config.network.configDir,
     binDirs: config.network.binDirs,
     cacheDir: paths.networkCache,
+    hostPortTable: tableName(config.root),
     log: log.child({ part: 'network' }),
     linux,
   })

@@ -1,14 +1,17 @@
-/** What is done every now and then, without being asked: give back what failed pulls left behind. */
+/** What is done every now and then, without being asked: give back what failed pulls and forgotten sandboxes left behind. */
 import { messageOf } from '#proto/errors.ts'
 import type { Parts } from './parts.ts'
 
 const collectEveryMs = 60 * 60 * 1000
 
 /** @returns how to end it */
-export function keepHouse({ images, log }: Pick<Parts, 'images' | 'log'>): () => void {
+export function keepHouse({ images, log, network }: Pick<Parts, 'images' | 'log' | 'network'>): () => void {
   const collect = () => {
     images.collectGarbage().catch((error) => log.warn('Cannot collect garbage', { why: messageOf(error) }))
+    void network.collectGarbage()
   }
+  // A crash may have been what made addresses forgotten.
+  void network.collectGarbage()
   const timer = setInterval(collect, collectEveryMs).unref()
   return () => clearInterval(timer)
 }

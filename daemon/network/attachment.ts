@@ -27,6 +27,8 @@ export const PodAttachment = z.object({
   portMappings: z.array(PortMapping).readonly(),
   hostname: z.string().optional(),
   annotations: z.record(z.string(), z.string()),
+  /** The pod's cgroup, as the kubelet names it. */
+  cgroupPath: z.string().optional(),
   dns: z
     .object({ servers: z.array(z.string()), searches: z.array(z.string()), options: z.array(z.string()) })
     .optional(),
@@ -72,7 +74,10 @@ export const checkAttachment = (pod: PodAttachment): void => {
 
 type Capabilities = Record<string, unknown>
 
-/** All that can be offered, whether or not a plugin wants it. */
+/**
+ * All that can be offered, whether or not a plugin wants it. Not "ips" and "mac": nothing in a pod asks for them but its
+ * annotations, and whoever may make a pod must not thereby choose its address. A plugin that allows it reads the annotations.
+ */
 const offered = (pod: PodAttachment): Capabilities => {
   const portMappings = pod.portMappings.filter(({ hostPort }) => hostPort > 0)
   const bandwidth = podBandwidth(pod.annotations)
@@ -81,6 +86,7 @@ const offered = (pod: PodAttachment): Capabilities => {
     ...(portMappings.length > 0 && { portMappings }),
     ...(bandwidth && { bandwidth }),
     ...(pod.dns && { dns: pod.dns }),
+    ...(pod.cgroupPath && { cgroupPath: pod.cgroupPath }),
     ...(annotations && { 'io.kubernetes.cri.pod-annotations': annotations }),
   }
 }
@@ -90,6 +96,18 @@ export const runtimeConfigFor = (pod: PodAttachment, plugin: PluginConfig): Capa
   const wanted = Object.entries(offered(pod)).filter(([name]) => plugin.capabilities?.[name] === true)
   return wanted.length > 0 ? Object.fromEntries(wanted) : undefined
 }
+
+/**
+ * The mappings that the host ports of our own have to serve: none when a plugin of the network does it. All of them have
+ * a host port.
+ */
+export const ownPortMappings = (
+  { portMappings }: PodAttachment,
+  plugins: readonly PluginConfig[],
+): readonly PortMapping[] =>
+  plugins.some(({ capabilities }) => capabilities?.portMappings === true)
+    ? []
+    : portMappings.filter(({ hostPort }) => hostPort > 0)
 
 /** Plugins that pass the result on unchanged when their capability is not used, and the settings that are a use too. */
 const IDLE_WITHOUT: Record<string, { capability: string; settings: string[] }> = {

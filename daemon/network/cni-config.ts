@@ -25,24 +25,33 @@ export const PluginConfig = z.looseObject({
 })
 export type PluginConfig = z.infer<typeof PluginConfig>
 
+/** It becomes part of file names here and in the plugins. */
+const NETWORK_NAME = /^[A-Za-z0-9][A-Za-z0-9_.-]*$/
+
 /** The pod network, always as a chain of plugins, whichever kind of file it came from. */
 export const NetworkConfig = z.object({
   file: z.string(),
-  name: z.string().regex(/^[A-Za-z0-9][A-Za-z0-9_.-]*$/, {
+  name: z.string().regex(NETWORK_NAME, {
     error: 'must begin with a letter or digit and go on with these, ".", "_" and "-"',
   }),
   cniVersion: z.enum(SUPPORTED_VERSIONS),
   disableCheck: z.boolean(),
+  disableGC: z.boolean().default(false),
   plugins: z.array(PluginConfig).min(1, { error: 'must list at least one plugin' }),
 })
 export type NetworkConfig = z.infer<typeof NetworkConfig>
+
+/** Some installers write the word instead of the value. */
+const Flag = z.union([z.boolean(), z.stringbool()]).default(false)
 
 const FileContent = z.looseObject({
   name: z.string(),
   cniVersion: z.string().optional(),
   cniVersions: z.array(z.string()).optional(),
-  // Some installers write the word instead of the value.
-  disableCheck: z.union([z.boolean(), z.stringbool()]).default(false),
+  disableCheck: Flag,
+  disableGC: Flag,
+  loadOnlyInlinedPlugins: Flag,
+  type: z.string().optional(),
   plugins: z.array(z.unknown()).optional(),
 })
 type FileContent = z.infer<typeof FileContent>
@@ -61,24 +70,36 @@ const checked = <Schema extends z.ZodType>(schema: Schema, data: unknown): z.out
   throw new RuntimeError('failed-precondition', result.error.issues.map(issueText).join('; '))
 }
 
-/**
- * The content of a configuration file, a list or a single plugin.
- * @throws RuntimeError failed-precondition saying what is wrong, without the file's name
- */
-export const parseNetworkConfig = (file: string, text: string): NetworkConfig => {
-  let json: unknown
+const parsedJson = (text: string): unknown => {
   try {
-    json = JSON.parse(text)
+    return JSON.parse(text)
   } catch (cause) {
     throw new RuntimeError('failed-precondition', 'is not valid JSON', { cause })
   }
+}
+
+/**
+ * The content of a configuration file, a list or a single plugin.
+ * @param pluginsOf the further plugins of a network, which a list has in a directory of the network's name (CNI 1.1)
+ * @throws RuntimeError failed-precondition saying what is wrong, without the file's name
+ */
+export const parseNetworkConfig = (
+  file: string,
+  text: string,
+  pluginsOf: (network: string) => unknown[] = () => [],
+): NetworkConfig => {
+  const json = parsedJson(text)
   const content = checked(FileContent, json)
+  const { name, plugins, type, disableCheck, disableGC, loadOnlyInlinedPlugins } = content
+  const isSingle = plugins === undefined && type !== undefined
+  const further = isSingle || loadOnlyInlinedPlugins || !NETWORK_NAME.test(name) ? [] : pluginsOf(name)
   return checked(NetworkConfig, {
     file,
-    name: content.name,
+    name,
     cniVersion: chooseVersion(content),
-    disableCheck: content.disableCheck,
-    plugins: content.plugins ?? [json],
+    disableCheck,
+    disableGC,
+    plugins: isSingle ? [json] : [...(plugins ?? []), ...further],
   })
 }
 
@@ -94,6 +115,9 @@ const isProgram = (path: string): boolean => {
     return false
   }
 }
+
+/** Whether the network speaks CNI 1.1, which has STATUS and GC. */
+export const isVersion11 = ({ cniVersion }: NetworkConfig): boolean => cniVersion === '1.1.0'
 
 /** The names of the programs that the network needs, address management included, which are not there. */
 export const missingPlugins = ({ plugins }: NetworkConfig, binDirs: readonly string[]): string[] => {
@@ -127,13 +151,42 @@ export const configFiles = (configDir: string): string[] => {
   }
 }
 
+/** The plugin files in directories beside the configurations, as paths below `configDir`. */
+export const pluginFiles = (configDir: string): string[] => {
+  try {
+    return readdirSync(configDir, { withFileTypes: true })
+      .filter((entry) => entry.isDirectory() && !entry.name.startsWith('.'))
+      .flatMap(({ name }) => pluginFilesOf(configDir, name))
+      .sort()
+  } catch {
+    return []
+  }
+}
+
+const pluginFilesOf = (configDir: string, network: string): string[] => {
+  try {
+    return readdirSync(join(configDir, network))
+      .filter((name) => extname(name) === '.conf' && !name.startsWith('.'))
+      .sort()
+      .map((name) => join(network, name))
+  } catch {
+    return []
+  }
+}
+
+const readPlugins = (configDir: string, network: string): unknown[] =>
+  pluginFilesOf(configDir, network).map((name) => parsedJson(readBounded(join(configDir, name))))
+
 /** Looks for the pod network in the directory. Never throws: a broken file is passed over and its reason kept. */
 export const scanConfigDir = (configDir: string): ConfigScan => {
   const skipped: ConfigScan['skipped'] = []
   for (const name of configFiles(configDir)) {
     const file = join(configDir, name)
     try {
-      return { config: parseNetworkConfig(file, readBounded(file)), skipped }
+      return {
+        config: parseNetworkConfig(file, readBounded(file), (network) => readPlugins(configDir, network)),
+        skipped,
+      }
     } catch (error) {
       skipped.push({ file, reason: error instanceof Error ? error.message : String(error) })
     }

@@ -18,19 +18,24 @@ const PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 /** CNI specification, section "Error": try again later. */
 const TRY_AGAIN_LATER = 11
 
-export type CniVerb = 'ADD' | 'DEL' | 'CHECK'
+export type CniVerb = 'ADD' | 'DEL' | 'CHECK' | 'STATUS' | 'GC'
 
 export interface PluginCall {
   verb: CniVerb
   plugin: PluginConfig
   network: { name: string; cniVersion: string }
-  sandboxId: string
-  /** Empty when the network namespace is gone (DEL only). */
-  netnsPath: string
-  /** CNI_ARGS. */
-  args: string
+  /** Whom it is about; absent for STATUS and GC, which are about the network. */
+  pod?: {
+    sandboxId: string
+    /** Empty when the network namespace is gone (DEL only). */
+    netnsPath: string
+    /** CNI_ARGS. */
+    args: string
+  }
   prevResult?: CniResult | undefined
   runtimeConfig?: Record<string, unknown> | undefined
+  /** GC: what is to be kept. */
+  validAttachments?: readonly { containerID: string; ifname: string }[] | undefined
   timeoutMs: number
   signal?: AbortSignal | undefined
 }
@@ -46,27 +51,30 @@ const CniError = z.looseObject({
   details: z.string().optional(),
 })
 
-const environment = (call: PluginCall, binDirs: readonly string[]): Record<string, string> => ({
+const environment = ({ verb, pod }: PluginCall, binDirs: readonly string[]): Record<string, string> => ({
   PATH,
-  CNI_COMMAND: call.verb,
-  CNI_CONTAINERID: call.sandboxId,
-  CNI_NETNS: call.netnsPath,
-  CNI_IFNAME: POD_INTERFACE,
-  CNI_ARGS: call.args,
+  CNI_COMMAND: verb,
   CNI_PATH: binDirs.join(':'),
+  ...(pod && {
+    CNI_CONTAINERID: pod.sandboxId,
+    CNI_NETNS: pod.netnsPath,
+    CNI_IFNAME: POD_INTERFACE,
+    CNI_ARGS: pod.args,
+  }),
 })
 
-const input = ({ plugin, network, prevResult, runtimeConfig }: PluginCall): string =>
+const input = ({ plugin, network, prevResult, runtimeConfig, validAttachments }: PluginCall): string =>
   JSON.stringify({
     ...plugin,
     name: network.name,
     cniVersion: network.cniVersion,
     ...(prevResult && { prevResult }),
     ...(runtimeConfig && { runtimeConfig }),
+    ...(validAttachments && { 'cni.dev/valid-attachments': validAttachments }),
   })
 
-const subject = ({ verb, plugin, network, sandboxId }: PluginCall): string =>
-  `CNI plugin "${plugin.type}" of network "${network.name}" cannot ${verb} sandbox "${sandboxId}"`
+const subject = ({ verb, plugin, network, pod }: PluginCall): string =>
+  `CNI plugin "${plugin.type}" of network "${network.name}" cannot ${verb}${pod ? ` sandbox "${pod.sandboxId}"` : ''}`
 
 /** A plugin's words on one line, without anything that could move a terminal's cursor, cut to a sane length. */
 const tidy = (text: string): string => {

@@ -87,3 +87,11 @@ export const networkResult = (raw: CniResult): NetworkResult => {
   if (ips.length === 0) throw new RuntimeError('internal', 'The CNI plugins gave the pod no IP address')
   return { ips, interfaces, ...(raw.dns && { dns: dnsOf(raw.dns) }), raw }
 }
+
+/** The bits of an address that its network shares, as the result has them; all of its bits when it says nothing. */
+export const prefixLengthOf = (raw: CniResult, address: string): number => {
+  const bits = isIP(address) === 4 ? 32 : 128
+  const cidr = raw.ips?.find((ip) => ip.address.startsWith(`${address}/`))?.address
+  const length = Number(cidr?.split('/', 2)[1] ?? bits)
+  return Number.isInteger(length) && length >= 0 && length <= bits ? length : bits
+}

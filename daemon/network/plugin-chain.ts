@@ -1,12 +1,23 @@
-/** The plugins of one network run one after the other for one sandbox: ADD and CHECK forwards, DEL backwards. */
+/**
+ * The plugins of one network run one after the other: for one sandbox ADD and CHECK forwards, DEL backwards; for the network
+ * itself STATUS and GC forwards.
+ */
+import { messageOf } from '#proto/errors.ts'
 import type { Log } from '#proto/log.ts'
-import { cniArgs, isIdle, type PodAttachment, runtimeConfigFor } from './attachment.ts'
+import { cniArgs, isIdle, POD_INTERFACE, type PodAttachment, runtimeConfigFor } from './attachment.ts'
 import type { NetworkConfig, PluginConfig } from './cni-config.ts'
 import { type CniVerb, type PluginHost, runPlugin } from './cni-plugin.ts'
 import type { CniResult } from './cni-result.ts'
 
 /** How long one plugin may take for one verb. Adding may wait for a controller elsewhere in the cluster. */
-export const PLUGIN_TIMEOUT_MS: Record<CniVerb, number> = { ADD: 120_000, DEL: 60_000, CHECK: 30_000 }
+export const PLUGIN_TIMEOUT_MS: Record<CniVerb, number> = {
+  ADD: 120_000,
+  DEL: 60_000,
+  CHECK: 30_000,
+  STATUS: 10_000,
+  // Short: sandboxes are neither attached nor detached meanwhile.
+  GC: 30_000,
+}
 
 export interface Chain {
   host: PluginHost
@@ -41,9 +52,7 @@ const call = async (
         verb,
         plugin,
         network: config,
-        sandboxId: pod.sandboxId,
-        netnsPath,
-        args: cniArgs(pod),
+        pod: { sandboxId: pod.sandboxId, netnsPath, args: cniArgs(pod) },
         prevResult,
         runtimeConfig: runtimeConfigFor(pod, plugin),
         timeoutMs: timeoutMs[verb],
@@ -130,3 +139,38 @@ export const checkChain = async (chain: Chain, result: CniResult): Promise<void>
 
 /** The versions before 0.4.0, which know neither CHECK nor prevResult in DEL. */
 const isEarly = (version: string): boolean => version.startsWith('0.3.')
+
+/** A network without a sandbox. */
+export type NetworkChain = Omit<Chain, 'pod'>
+
+/**
+ * Asks every plugin whether it could attach a sandbox now.
+ * @throws what the first plugin that could not reports
+ */
+export const statusChain = async ({ host, config, timeoutMs, signal }: NetworkChain): Promise<void> => {
+  for (const plugin of config.plugins) {
+    await runPlugin({ verb: 'STATUS', plugin, network: config, timeoutMs: timeoutMs.STATUS, signal }, host)
+  }
+}
+
+/**
+ * Has every plugin give back what belongs to none of these sandboxes. A plugin that fails does not keep the others from it.
+ * @returns whether all of them could
+ */
+export const gcChain = async (
+  { host, config, timeoutMs, log, signal }: NetworkChain,
+  valid: readonly string[],
+): Promise<boolean> => {
+  const validAttachments = valid.map((id) => ({ containerID: id, ifname: POD_INTERFACE }))
+  let isDone = true
+  for (const plugin of config.plugins) {
+    try {
+      const about = { verb: 'GC', plugin, network: config, validAttachments } as const
+      await runPlugin({ ...about, timeoutMs: timeoutMs.GC, signal }, host)
+    } catch (error) {
+      isDone = false
+      log.warn('CNI plugin cannot collect garbage', { plugin: plugin.type, why: messageOf(error) })
+    }
+  }
+  return isDone
+}

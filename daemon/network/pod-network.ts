@@ -1,32 +1,35 @@
 /**
- * The pod network: attaches a sandbox's network namespace to it, checks it, detaches it. What was attached with which
- * configuration is on disk before the first plugin runs and until the last one has undone its work, so no address is lost.
+ * The pod network: attaches sandboxes through the CNI plugins that the configuration directory names, and detaches them. What
+ * was attached is on disk before the first plugin runs and until the last one has undone its work, so no address is lost; what
+ * cannot be undone now is tried again until it is.
  */
-import type { Linux } from '#linux/linux.ts'
-import { RuntimeError } from '#proto/errors.ts'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { messageOf } from '#proto/errors.ts'
 import type { Log } from '#proto/log.ts'
 import { KeyedLock } from '#storage/keyed-lock.ts'
-import { checkAttachment, type PodAttachment } from './attachment.ts'
-import { type AttachmentRecord, type AttachmentRecords, openAttachmentRecords } from './attachment-records.ts'
-import type { NetworkConfig } from './cni-config.ts'
-import type { CniVerb, PluginHost } from './cni-plugin.ts'
-import { type CniResult, type NetworkResult, networkResult } from './cni-result.ts'
-import {
-  type AddOutcome,
-  addChain,
-  type Chain,
-  checkChain,
-  deleteChain,
-  PLUGIN_TIMEOUT_MS,
-  undoChain,
-} from './plugin-chain.ts'
-import { type NetworkReady, type WatchedConfig, watchConfig } from './watch-config.ts'
+import { SingleFlight } from '#storage/single-flight.ts'
+import { attachSandbox, podAddresses } from './attach-sandbox.ts'
+import { ownPortMappings, type PodAttachment } from './attachment.ts'
+import { openAttachmentRecords } from './attachment-records.ts'
+import { checkSandbox } from './check-sandbox.ts'
+import type { CniVerb } from './cni-plugin.ts'
+import type { NetworkResult } from './cni-result.ts'
+import { collectAttachments } from './collect-attachments.ts'
+import { Debts, type NetworkDebt } from './debts.ts'
+import { detachSandbox } from './detach-sandbox.ts'
+import { Gate } from './gate.ts'
+import { openHostPorts, type PublishedHostPorts } from './host-ports/host-ports.ts'
+import { type Nft, openNft } from './host-ports/nft.ts'
+import { routeLocalnetTo } from './host-ports/route-localnet.ts'
+import { type NetworkLinux, type NetworkParts, networkChain } from './network-parts.ts'
+import { PLUGIN_TIMEOUT_MS, statusChain } from './plugin-chain.ts'
+import { PluginStatus } from './plugin-status.ts'
+import { type NetworkReady, watchConfig } from './watch-config.ts'
 
 export type { PodAttachment, PortMapping } from './attachment.ts'
 export type { NetworkResult } from './cni-result.ts'
+export type { NetworkDebt } from './debts.ts'
 export type { NetworkReady } from './watch-config.ts'
-
-export type NetworkLinux = Pick<Linux, 'isPinned' | 'readFileIfExists' | 'runCommand' | 'writeFileAtomic'>
 
 export interface PodNetworkOptions {
   /** Where CNI configurations are. May not exist yet. */
@@ -36,18 +39,26 @@ export interface PodNetworkOptions {
   cacheDir: string
   log: Log
   linux: NetworkLinux
+  /** The name of the nftables table for host ports; no other daemon of this host may have the same. */
+  hostPortTable?: string
+  nft?: Nft
   /** How long one plugin may take. */
   timeoutMs?: Partial<Record<CniVerb, number>>
   /** How often the configuration is looked at even when no event says so. */
   pollMs?: number
+  /** The pauses between questions for STATUS, and between tries to detach. */
+  pauses?: { whenReadyMs?: number; whenNotReadyMs?: number; firstPauseMs?: number; longestPauseMs?: number }
 }
+
+/** What has become of a sandbox with an attachment on record. */
+export type Fate = 'attached' | 'being stopped' | 'gone'
 
 export interface PodNetwork {
   /** Whether sandboxes can be attached now. Answers from memory. */
   ready(): NetworkReady
   /**
    * Attaches the sandbox. When it throws, whatever the plugins did has been undone, or stays on record until detach.
-   * @throws RuntimeError failed-precondition without a usable network, and what the plugins report
+   * @throws RuntimeError failed-precondition without a usable network or when a host port is taken, and what the plugins report
    */
   attach(pod: PodAttachment, signal?: AbortSignal): Promise<NetworkResult>
   /**
@@ -57,163 +68,202 @@ export interface PodNetwork {
   check(pod: PodAttachment, signal?: AbortSignal): Promise<void>
   /**
    * Gives everything back, with the configuration of the time of attach. Does nothing for a sandbox that is not attached;
-   * works when the network namespace is gone. `result` stands in when the one on record is lost.
-   * @throws what the plugins report; the record stays and detach can be repeated
+   * works when the network namespace is gone. `result` stands in when the one on record is lost. A caller joins the try that
+   * is under way; the signal ends the waiting only.
+   * @throws what the plugins report; the record stays, detach can be repeated, and is, in the background
    */
   detach(pod: PodAttachment, result?: NetworkResult, signal?: AbortSignal): Promise<void>
+  /**
+   * detach for one who has to get on: fails as long as it is worth coming back, which is twice. From the third failure in a
+   * row, and with `isLast` always and after a short wait, the rest is left to the background.
+   */
+  release(pod: PodAttachment, options: { isLast: boolean }): Promise<void>
   /** Ids of the sandboxes that are attached, or were and could not be detached: for a sweep of what nobody owns. */
   attached(): string[]
   /** The attachment on record, as detach wants it; undefined when there is none. */
   attachmentOf(sandboxId: string): Promise<PodAttachment | undefined>
-  /** Stops watching the configuration. Running calls go on. */
+  /** The detachments that failed and are tried again in the background. */
+  debts(): NetworkDebt[]
+  /**
+   * Takes up where an earlier life of the daemon ended: host ports lead to sandboxes that are attached and to no others, and
+   * what is gone is detached, in the background.
+   */
+  resume(fateOf: (sandboxId: string) => Fate): Promise<void>
+  /** Has the plugins of a CNI 1.1 network give back what no sandbox has. Never throws. */
+  collectGarbage(): Promise<void>
+  /** Stops watching the configuration and all that goes on in the background. */
   close(): void
 }
 
-interface Parts {
-  host: PluginHost
-  linux: NetworkLinux
-  log: Log
-  records: AttachmentRecords
-  watched: WatchedConfig
-  timeoutMs: Record<CniVerb, number>
-}
+/** How often a caller of release is told of a failure before the background has it. */
+const FAILURES_TOLD = 2
 
-const chainOf = (
-  { host, timeoutMs, log }: Parts,
-  { config, attachment }: AttachmentRecord,
-  signal?: AbortSignal,
-): Chain => ({
-  host,
-  config,
-  pod: attachment,
-  timeoutMs,
-  log,
-  signal,
-})
+const LAST_PATIENCE_MS = 10_000
 
-/** CNI says: an empty path when the namespace is gone. A leftover of the pin that is no namespace is the same. */
-const netnsFor = ({ linux }: Parts, pod: PodAttachment): string => (linux.isPinned(pod.netnsPath) ? pod.netnsPath : '')
-
-const currentConfig = ({ watched }: Parts): NetworkConfig => {
-  // The pod may come right behind the installer of the network, before any event did.
-  if (watched.current() === undefined) watched.refresh()
-  const config = watched.current()
-  if (config !== undefined) return config
-  const ready = watched.ready()
-  throw new RuntimeError(
-    'failed-precondition',
-    ready.ok ? 'Pod network is not ready' : `Pod network is not ready: ${ready.reason}`,
-  )
-}
-
-/** Undoes a failed ADD as far as it came. Its own failure is logged; the record that then stays is the debt. */
-const undo = async (parts: Parts, record: AttachmentRecord, outcome: AddOutcome): Promise<void> => {
-  const { sandboxId } = record.attachment
-  try {
-    // Without the caller's signal: it may be what ended the ADD.
-    await undoChain(chainOf(parts, record), outcome, netnsFor(parts, record.attachment))
-    await parts.records.remove(sandboxId)
-  } catch (error) {
-    parts.log.warn('Cannot undo a failed network attachment, keep it for detach', { sandbox: sandboxId, error })
-  }
-}
-
-const resultOf = (
-  { linux }: Parts,
-  { attachment }: AttachmentRecord,
-  { result, failure }: AddOutcome,
-): NetworkResult => {
-  if (failure !== undefined) throw failure.error
-  if (!linux.isPinned(attachment.netnsPath)) {
-    throw new RuntimeError('internal', `Network namespace "${attachment.netnsPath}" vanished while it was attached`)
-  }
-  return networkResult(result ?? {})
-}
-
-const add = async (parts: Parts, record: AttachmentRecord, signal?: AbortSignal): Promise<NetworkResult> => {
-  await parts.records.writeIntent(record)
-  const outcome = await addChain(chainOf(parts, record, signal))
-  try {
-    const result = resultOf(parts, record, outcome)
-    await parts.records.writeResult(record.attachment.sandboxId, result.raw)
-    return result
-  } catch (error) {
-    await undo(parts, record, outcome)
-    throw error
-  }
-}
-
-const remove = async (
-  parts: Parts,
-  record: AttachmentRecord,
-  result: CniResult | undefined,
-  signal?: AbortSignal,
-): Promise<void> => {
-  const chain = chainOf(parts, record, signal)
-  await deleteChain(chain, record.config.plugins, netnsFor(parts, record.attachment), result)
-  await parts.records.remove(record.attachment.sandboxId)
-}
-
-const attach = async (parts: Parts, pod: PodAttachment, signal?: AbortSignal): Promise<NetworkResult> => {
-  checkAttachment(pod)
-  const config = currentConfig(parts)
-  // A record is an ADD that nobody took the result of, by a daemon that died: no second ADD without a DEL.
-  await detach(parts, pod, undefined, signal)
-  return add(parts, { attachment: pod, config }, signal)
-}
-
-const detach = async (parts: Parts, pod: PodAttachment, given?: NetworkResult, signal?: AbortSignal): Promise<void> => {
-  const read = await parts.records.read(pod.sandboxId)
-  switch (read.state) {
-    case 'absent':
-      return
-    case 'present':
-      return remove(parts, read.record, read.result ?? given?.raw, signal)
-    case 'damaged':
-      // The configuration of today is most likely the one of then.
-      return remove(parts, { attachment: pod, config: currentConfig(parts) }, given?.raw, signal)
-  }
-}
-
-const check = async (parts: Parts, pod: PodAttachment, signal?: AbortSignal): Promise<void> => {
-  const read = await parts.records.read(pod.sandboxId)
-  if (read.state !== 'present' || read.result === undefined) {
-    throw new RuntimeError('not-found', `Sandbox "${pod.sandboxId}" is not attached to the pod network`)
-  }
-  await checkChain(chainOf(parts, read.record, signal), read.result)
-}
+const NAMELESS = { name: '', namespace: '', uid: '', netnsPath: '', portMappings: [], annotations: {} }
 
 /** Opens the pod network. Needs no configuration to be there yet. */
 export const openPodNetwork = (options: PodNetworkOptions): PodNetwork => {
-  const { configDir, binDirs, cacheDir, log, linux, pollMs } = options
-  const parts: Parts = {
+  const { configDir, binDirs, cacheDir, log, linux, pollMs, pauses = {} } = options
+  let status: PluginStatus | undefined
+  const watched = watchConfig({
+    configDir,
+    binDirs,
+    log,
+    ...(pollMs !== undefined && { pollMs }),
+    changed: () => status?.configMayHaveChanged(),
+  })
+  const hostPorts = openHostPorts({
+    nft: options.nft ?? openNft(linux),
+    table: options.hostPortTable ?? 'cricket',
+    log,
+    openLoopback: routeLocalnetTo,
+  })
+  const parts: NetworkParts = {
     host: { binDirs, linux },
+    hostPorts,
     linux,
     log,
     records: openAttachmentRecords(cacheDir, linux, log),
-    watched: watchConfig({ configDir, binDirs, log, ...(pollMs !== undefined && { pollMs }) }),
+    watched,
     timeoutMs: { ...PLUGIN_TIMEOUT_MS, ...options.timeoutMs },
   }
+  status = new PluginStatus({
+    ...pauses,
+    ask: (config, signal) => statusChain(networkChain(parts, config, signal)),
+    current: () => watched.current(),
+    log,
+  })
+  status.configMayHaveChanged()
+  const pluginStatus = status
   const locks = new KeyedLock()
+  const gate = new Gate()
+  const flights = new SingleFlight<void>()
+  const closed = new AbortController()
+  /** Sandboxes that nobody but the background will detach. */
+  const left = new Set<string>()
+
+  const attachmentOf = async (sandboxId: string): Promise<PodAttachment | undefined> => {
+    const read = await parts.records.read(sandboxId)
+    return read.state === 'present' ? read.record.attachment : undefined
+  }
+
+  const detach = (pod: PodAttachment, result?: NetworkResult, signal?: AbortSignal): Promise<void> =>
+    flights.run(pod.sandboxId, (own) => detachOnce(pod, result, own), signal)
+
+  const detachOnce = async (
+    pod: PodAttachment,
+    result: NetworkResult | undefined,
+    signal: AbortSignal,
+  ): Promise<void> => {
+    using _ = await locks.take(pod.sandboxId, signal)
+    using __ = await gate.enter()
+    try {
+      await detachSandbox(parts, pod, result, signal)
+      debts.paid(pod.sandboxId)
+      left.delete(pod.sandboxId)
+    } catch (error) {
+      debts.failed(pod.sandboxId, error)
+      throw error
+    }
+  }
+
+  const debts = new Debts({
+    ...pauses,
+    log,
+    async pay(sandboxId) {
+      // By its id alone a plugin finds what it gave, when the record is too damaged to say more.
+      await detach((await attachmentOf(sandboxId)) ?? { ...NAMELESS, sandboxId })
+    },
+  })
+
+  /** A record that cannot be used any more must not keep the ports of others closed. */
+  const addHostPorts = async (published: PublishedHostPorts, id: string): Promise<void> => {
+    const read = await parts.records.read(id)
+    if (read.state !== 'present' || read.result === undefined) return
+    const mappings = ownPortMappings(read.record.attachment, read.record.config.plugins)
+    if (mappings.length === 0) return
+    try {
+      published.set(id, { mappings, addresses: podAddresses(read.result) })
+    } catch (error) {
+      log.warn('Host ports of a sandbox are lost', { sandbox: id, why: messageOf(error) })
+    }
+  }
+
+  const leave = (sandboxId: string, why: string): void => {
+    log.warn('Go on without having detached the sandbox; that is tried again in the background', {
+      sandbox: sandboxId,
+      why,
+    })
+    left.add(sandboxId)
+  }
+
   return {
-    ready: () => parts.watched.ready(),
+    ready() {
+      const ready = watched.ready()
+      const config = watched.current()
+      const problem = config && pluginStatus.problemOf(config)
+      return problem === undefined ? ready : { ok: false, reason: problem }
+    },
     async attach(pod, signal) {
       using _ = await locks.take(pod.sandboxId, signal)
-      return await attach(parts, pod, signal)
+      using __ = await gate.enter()
+      return await attachSandbox(parts, pod, signal)
     },
     async check(pod, signal) {
       using _ = await locks.take(pod.sandboxId, signal)
-      await check(parts, pod, signal)
+      await checkSandbox(parts, pod, signal)
     },
-    async detach(pod, result, signal) {
-      using _ = await locks.take(pod.sandboxId, signal)
-      await detach(parts, pod, result, signal)
+    detach,
+    async release(pod, { isLast }) {
+      const detached = detach(pod).then(() => true)
+      try {
+        // A try that outlasts the patience goes on; its own deadline ends it.
+        const isDone = isLast
+          ? await Promise.race([detached, sleep(LAST_PATIENCE_MS, false, { ref: false })])
+          : await detached
+        if (!isDone) leave(pod.sandboxId, `it takes longer than ${LAST_PATIENCE_MS / 1000} s`)
+      } catch (error) {
+        if (!isLast && debts.failuresOf(pod.sandboxId) <= FAILURES_TOLD) throw error
+        leave(pod.sandboxId, messageOf(error))
+      }
     },
     attached: () => parts.records.list(),
-    async attachmentOf(sandboxId) {
-      const read = await parts.records.read(sandboxId)
-      return read.state === 'present' ? read.record.attachment : undefined
+    attachmentOf,
+    debts: () => debts.list(),
+    async resume(fateOf) {
+      const published: PublishedHostPorts = new Map()
+      for (const id of parts.records.list()) {
+        const fate = fateOf(id)
+        if (fate === 'attached') await addHostPorts(published, id)
+        if (fate !== 'gone') continue
+        left.add(id)
+        debts.take(id)
+      }
+      try {
+        await hostPorts.replaceAll(published)
+      } catch (error) {
+        log.error('Cannot bring host ports up to date', { why: messageOf(error) })
+      }
     },
-    close: () => parts.watched.close(),
+    async collectGarbage() {
+      try {
+        const collected = (id: string) => {
+          debts.paid(id)
+          left.delete(id)
+        }
+        await collectAttachments(parts, { gate, isOwed: (id) => left.has(id), collected, signal: closed.signal })
+      } catch (error) {
+        log.warn('Cannot collect the garbage of the pod network', { why: messageOf(error) })
+      }
+    },
+    close() {
+      watched.close()
+      pluginStatus.close()
+      hostPorts.close()
+      debts.close()
+      closed.abort(new Error('The pod network is closed'))
+      void flights.abortAll(closed.signal.reason)
+    },
   }
 }

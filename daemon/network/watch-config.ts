@@ -2,7 +2,14 @@
 import { statSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Log } from '#proto/log.ts'
-import { type ConfigScan, configFiles, missingPlugins, type NetworkConfig, scanConfigDir } from './cni-config.ts'
+import {
+  type ConfigScan,
+  configFiles,
+  missingPlugins,
+  type NetworkConfig,
+  pluginFiles,
+  scanConfigDir,
+} from './cni-config.ts'
 import { DirectoryWatch } from './watch-directory.ts'
 
 export type NetworkReady = { ok: true } | { ok: false; reason: string }
@@ -22,11 +29,13 @@ export interface WatchConfigOptions {
   binDirs: readonly string[]
   log: Log
   pollMs?: number
+  /** Called whenever there may be another configuration in effect. */
+  changed?(): void
 }
 
 /** Changes whenever a candidate file is written, replaced, added or removed. */
 const signatureOf = (configDir: string): string =>
-  configFiles(configDir)
+  [...configFiles(configDir), ...pluginFiles(configDir)]
     .map((name) => {
       const stat = statSync(join(configDir, name), { bigint: true, throwIfNoEntry: false })
       return `${name}:${stat?.ino}:${stat?.size}:${stat?.mtimeNs}:${stat?.ctimeNs}`
@@ -49,7 +58,7 @@ const reasonFor = (
 }
 
 /** Reads the configuration and keeps it current until closed. Never throws for what the files hold. */
-export const watchConfig = ({ configDir, binDirs, log, pollMs }: WatchConfigOptions): WatchedConfig => {
+export const watchConfig = ({ configDir, binDirs, log, pollMs, changed }: WatchConfigOptions): WatchedConfig => {
   let signature: string | undefined
   let scan: ConfigScan = { config: undefined, skipped: [] }
   let problem: string | undefined = 'never looked'
@@ -72,6 +81,7 @@ export const watchConfig = ({ configDir, binDirs, log, pollMs }: WatchConfigOpti
     if (problem === undefined && (problemBefore !== undefined || before !== signature)) {
       log.info('Use pod network', { network: scan.config?.name, file: scan.config?.file })
     }
+    if (before !== signature || problem !== problemBefore) changed?.()
   }
 
   refresh()

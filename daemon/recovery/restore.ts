@@ -99,7 +99,7 @@ function undoSandboxes(needs: RestoreNeeds): Promise<number> {
   const unfinished = needs.sandboxes.all().filter(({ status }) => status.state === 'creating')
   return each(needs, unfinished, async (sandbox) => {
     using operation = needs.operations.begin('Undo', sandbox.record.id)
-    await release(needs, sandbox, operation)
+    await release(needs, sandbox, operation, true)
     await rm(needs.paths.sandbox(sandbox.record.id).dir, { recursive: true, force: true })
     await needs.sandboxes.delete(sandbox.record.id)
   })

@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { messageOf } from '#proto/errors.ts'
 import { ownerOfRootfs } from '../container/image-volumes.ts'
 import { ContainerId, SandboxId } from '../ids.ts'
+import type { Fate } from '../network/pod-network.ts'
 import { runtimeCli } from '../oci/runtime-cli.ts'
 import type { Parts } from '../parts.ts'
 import { releaseNamespaces } from '../sandbox/namespaces.ts'
@@ -31,7 +32,7 @@ export async function sweep(needs: SweepNeeds): Promise<void> {
     if (id) releaseNamespaces(needs.linux, needs.paths.sandbox(id))
     return true
   })
-  await sweepNetwork(needs)
+  await needs.network.resume((id) => fateOf(needs, id))
   for (const id of await needs.storage.rootfs.list()) {
     const known = ContainerId.safeParse(ownerOfRootfs(id)).data
     if (!known || !needs.containers.get(known)) await needs.storage.rootfs.remove(id)
@@ -44,18 +45,12 @@ function unmountBelow({ linux }: SweepNeeds, dir: string): void {
   for (const { mountpoint } of below.reverse()) linux.unmount(mountpoint, { detach: true })
 }
 
-/** An attachment whose undo failed: its addresses and port rules are still taken. */
-async function sweepNetwork(needs: SweepNeeds): Promise<void> {
-  for (const id of needs.network.attached()) {
-    const known = SandboxId.safeParse(id).data
-    if (known && needs.sandboxes.get(known)) continue
-    try {
-      const pod = await needs.network.attachmentOf(id)
-      if (pod) await needs.network.detach(pod)
-    } catch (cause) {
-      needs.log.error('Cannot detach a sandbox that is gone', { sandbox: id, why: messageOf(cause) })
-    }
-  }
+/** What an attachment on record is to the sandbox that it was made for. */
+function fateOf(needs: SweepNeeds, id: string): Fate {
+  const known = SandboxId.safeParse(id).data
+  const status = known && needs.sandboxes.get(known)?.status
+  if (!status || (status.state === 'stopped' && status.released)) return 'gone'
+  return status.state === 'ready' ? 'attached' : 'being stopped'
 }
 
 /** `unowned` gives back what the entry holds and says whether it may go. */

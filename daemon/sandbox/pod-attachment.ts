@@ -13,6 +13,7 @@ export function attachment(record: SandboxRecord, paths: SandboxPaths): PodAttac
     uid: config.metadata?.uid ?? '',
     netnsPath: paths.pin('net'),
     annotations: config.annotations,
+    ...(config.linux?.cgroupParent && { cgroupPath: config.linux.cgroupParent }),
     ...(config.dnsConfig && { dns: config.dnsConfig }),
     // A mapping without a host port only documents what the pod listens on.
     portMappings: config.portMappings

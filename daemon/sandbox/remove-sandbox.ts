@@ -16,7 +16,7 @@ export async function removeSandbox(
   const { id } = sandbox.record
   using operation = needs.operations.begin('RemovePodSandbox', id)
   operation.enter('stop')
-  await stopThis(needs, sandbox, signal)
+  await stopThis(needs, sandbox, signal, true)
   operation.enter('containers')
   await removeContainers(needs, id, signal)
   using _ = await needs.locks.take(id, signal)

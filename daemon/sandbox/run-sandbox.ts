@@ -112,7 +112,7 @@ async function connect(
 ): Promise<readonly string[]> {
   if (podNamespaces(record.config).hostNetwork) return []
   const pod = attachment(record, needs.paths.sandbox(record.id))
-  rollback.defer('pod network', () => needs.network.detach(pod))
+  rollback.defer('pod network', () => needs.network.release(pod, { isLast: true }))
   const { ips } = await needs.network.attach(pod, signal)
   if (ips.length > 0) return ips
   throw new RuntimeError('internal', `The network plugins gave sandbox "${record.id}" no address`)

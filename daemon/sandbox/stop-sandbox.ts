@@ -18,8 +18,13 @@ export async function stopSandbox(needs: StopSandboxNeeds, idOrPrefix: string, s
   if (sandbox) await stopThis(needs, sandbox, signal)
 }
 
-/** Stop this sandbox; see `stopSandbox`. */
-export async function stopThis(needs: StopSandboxNeeds, sandbox: Sandbox, signal?: AbortSignal): Promise<void> {
+/** Stop this sandbox; see `stopSandbox`. `isLast`: nobody will ask again, so nothing may fail for the network's sake. */
+export async function stopThis(
+  needs: StopSandboxNeeds,
+  sandbox: Sandbox,
+  signal?: AbortSignal,
+  isLast = false,
+): Promise<void> {
   const { record } = sandbox
   using _ = await needs.locks.take(record.id, signal)
   using operation = needs.operations.begin('StopPodSandbox', record.id)
@@ -28,7 +33,7 @@ export async function stopThis(needs: StopSandboxNeeds, sandbox: Sandbox, signal
   operation.enter('containers')
   await stopContainers(needs, record.id, signal)
   if (sandbox.status.state === 'stopped' && sandbox.status.released) return
-  await release(needs, sandbox, operation)
+  await release(needs, sandbox, operation, isLast)
   operation.enter('publish')
   await sandbox.update(() => ({ state: 'stopped', released: true }))
   operation.enter('reply')
@@ -41,17 +46,21 @@ async function stopContainers(needs: StopSandboxNeeds, id: SandboxId, signal: Ab
   for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason
 }
 
-/** Give back all that a sandbox holds outside its record and directory. Repeatable. */
+/**
+ * Give back all that a sandbox holds outside its record and directory. Repeatable. What the network plugins keep refusing to
+ * give back stays on the network's own record and does not keep the sandbox; see PodNetwork.release.
+ */
 export async function release(
   needs: InitNeeds & Pick<Parts, 'network'>,
   { record }: Sandbox,
   operation: Operation,
+  isLast: boolean,
 ): Promise<void> {
   const paths = needs.paths.sandbox(record.id)
   operation.enter('init')
   await stopInit(needs, record)
   operation.enter('network')
-  if (!podNamespaces(record.config).hostNetwork) await needs.network.detach(attachment(record, paths))
+  if (!podNamespaces(record.config).hostNetwork) await needs.network.release(attachment(record, paths), { isLast })
   operation.enter('namespaces')
   releaseNamespaces(needs.linux, paths)
 }

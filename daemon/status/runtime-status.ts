@@ -23,6 +23,7 @@ export async function runtimeStatus(needs: StatusNeeds, verbose: boolean): Promi
     info: verbose
       ? {
           operations: JSON.stringify([...needs.operations.list(), ...needs.images.operations()]),
+          networkDebts: JSON.stringify(needs.network.debts()),
           config: JSON.stringify(needs.config),
           host: JSON.stringify(needs.host, (_key, value) => (value instanceof Map ? Object.fromEntries(value) : value)),
           version: JSON.stringify({ name: RUNTIME_NAME, version: VERSION }),

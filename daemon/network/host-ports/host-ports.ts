@@ -12,6 +12,9 @@ import { type PodAddress, type PublishedPod, tableFor } from './rules.ts'
 /** Somebody may flush all tables, as some firewalls do when they are reloaded. */
 const CHECK_EVERY_MS = 60_000
 
+/** By sandbox: what it claims, and where that leads. */
+export type PublishedHostPorts = Map<string, { mappings: readonly PortMapping[]; addresses: readonly PodAddress[] }>
+
 export interface HostPorts {
   /**
    * Claims the ports for the sandbox; they lead nowhere yet.
@@ -24,9 +27,7 @@ export interface HostPorts {
   /** Ends both. Does nothing for a sandbox that claims nothing. */
   withdraw(sandboxId: string): Promise<void>
   /** Forgets all claims and takes over these, in the kernel as well. For the start. */
-  replaceAll(
-    pods: ReadonlyMap<string, { mappings: readonly PortMapping[]; addresses: readonly PodAddress[] }>,
-  ): Promise<void>
+  replaceAll(pods: PublishedHostPorts): Promise<void>
   close(): void
 }
 
@@ -124,7 +125,12 @@ export const openHostPorts = ({
       const now = { ...pod, addresses }
       pods.set(sandboxId, now)
       loopback(now)
-      await write()
+      try {
+        await write()
+      } catch (error) {
+        pods.set(sandboxId, pod)
+        throw error
+      }
       await forgetFlows(now)
     },
     async withdraw(sandboxId) {

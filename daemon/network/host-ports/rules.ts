@@ -2,6 +2,7 @@
  * The nftables rules that lead host ports to pods, as the text of one transaction: pure, so that tests can read it. The
  * table is ours alone and is replaced as a whole; connections that exist live in the connection tracking and do not notice.
  */
+import { createHash } from 'node:crypto'
 import type { Claim } from './claim.ts'
 
 /** The address of a pod, and how many of its leading bits it shares with the other pods of its network here. */
@@ -16,6 +17,10 @@ export interface PublishedPod {
   readonly claims: readonly Claim[]
   readonly addresses: readonly PodAddress[]
 }
+
+/** The name of the table: daemons with other directories have tables of their own. */
+export const tableName = (root: string): string =>
+  root === '/var/lib/cricket' ? 'cricket' : `cricket_${createHash('sha256').update(root).digest('hex').slice(0, 8)}`
 
 /** The text that takes the table away. The first line makes the second one succeed when there is none. */
 export const tableRemoval = (table: string): string => `add table inet ${table}\ndelete table inet ${table}\n`

@@ -1,6 +1,6 @@
 /**
  * A CNI plugin that writes down what it was asked and does what its scenario says. argv: scenario file, plugin name. The scenario
- * is {calls, children, ADD?, DEL?, CHECK?: Step[]}: the n-th call with a verb takes the n-th step, the last step repeats. A step is one of
+ * is {calls, children, and for each verb Step[]}: the n-th call with a verb takes the n-th step, the last step repeats. A step is one of
  *   {do: 'result', result}   {do: 'error', code, msg, details?}   {do: 'hang'}   {do: 'print', text, exit}
  *   {do: 'flood', bytes}     {do: 'stderr', text, exit}           {do: 'kill'}
  * Without a step: ADD returns an address of its own or passes prevResult on, the others succeed.

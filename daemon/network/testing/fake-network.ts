@@ -13,7 +13,7 @@ export type FakeStep =
   | { do: 'kill' }
   | { do: 'hang' }
 
-export type FakeScenario = Partial<Record<'ADD' | 'DEL' | 'CHECK', FakeStep[]>>
+export type FakeScenario = Partial<Record<'ADD' | 'DEL' | 'CHECK' | 'STATUS' | 'GC', FakeStep[]>>
 
 export interface FakeCall {
   name: string
