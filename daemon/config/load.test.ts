@@ -106,7 +106,7 @@ test('loadConfig() reports all problems with file, line, key, value and what is 
       `${file}:2: "rooot" is not a known key; allowed here are "root", "state", "listen", "logLevel", "cgroupDriver", "runtimes", "network", "image", "monitor", "sandbox"`,
       `${file}:3: "logLevel" must be one of "debug", "info", "warn", "error", not "loud"`,
       `${file}:5: "network.binDirs" must be a list, not "/opt"`,
-      `${file}:6: "network.bindirs" is not a known key; allowed here are "configDir", "binDirs"`,
+      `${file}:6: "network.bindirs" is not a known key; allowed here are "configDir", "binDirs", "confTemplate"`,
       `${dropInFile}:5: "image.preload[1]" must be a string, not 7`,
       `${dropInFile}:6: "monitor" must be a mapping of keys, not "node"`,
       `${dropInFile}:8: "sandbox.initPath" must be a string, but has no value`,

@@ -98,6 +98,11 @@ export const ConfigFile = z.strictObject({
       .min(1, { error: 'must name at least one directory' })
       .default(['/opt/cni/bin', '/usr/lib/cni', '/usr/libexec/cni'])
       .describe('Where CNI plugins are looked for, in this order.'),
+    confTemplate: absolutePath()
+      .optional()
+      .describe(
+        'A CNI configuration in JSON from which `99-cricket.conflist` in `configDir` is made when the kubelet tells the pod address ranges of the node. These strings in it are replaced: "$POD_CIDR" by the first range, "$POD_CIDR_V4" and "$POD_CIDR_V6" by the first of that family, "$POD_CIDR_RANGES" by `ranges` and "$POD_ROUTES" by `routes` for the host-local plugin. Not set: nothing is written.',
+      ),
   }).describe('The pod network.'),
   image: section({
     insecureRegistries: z

@@ -8,6 +8,7 @@ import { reopenLog } from '../container/reopen-log.ts'
 import { startContainer } from '../container/start-container.ts'
 import { stopContainer } from '../container/stop-container.ts'
 import { updateResources } from '../container/update-resources.ts'
+import { updatePodCidr } from '../network/config-template.ts'
 import type { Parts } from '../parts.ts'
 import { listSandboxes } from '../sandbox/list-sandboxes.ts'
 import { removeSandbox } from '../sandbox/remove-sandbox.ts'
@@ -32,6 +33,10 @@ export const runtimeService = (parts: Parts, unary: Unary): Partial<RuntimeServi
     runtimeApiVersion: API_VERSION,
   })),
   status: unary(({ verbose }) => runtimeStatus(parts, verbose)),
+  updateRuntimeConfig: unary(async ({ runtimeConfig }) => {
+    await updatePodCidr(parts, runtimeConfig?.networkConfig?.podCidr ?? '')
+    return {}
+  }),
   runtimeConfig: unary(() => ({ linux: { cgroupDriver: cgroupDriver(parts.config.cgroupDriver) } })),
 
   runPodSandbox: unary(async ({ config, runtimeHandler }, signal) => ({
