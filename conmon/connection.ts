@@ -5,6 +5,7 @@
 import { closeSync } from 'node:fs'
 import { readSome, tryAgain, writeSome } from '#linux/descriptor.ts'
 import { readable, writable } from '#linux/epoll.ts'
+import { endWriting } from '#linux/unix-socket.ts'
 import { type Frame, FrameReader } from '#proto/conmon.ts'
 import type { Reactor } from './reactor.ts'
 
@@ -19,6 +20,8 @@ const farewellMs = 10_000
 export interface ConnectionOwner {
   /** A throw ends the connection. */
   received(connection: Connection, frame: Frame): void
+  /** It is told so and closed soon. Whoever serves it need not any more. */
+  dropped(connection: Connection): void
   closed(connection: Connection): void
 }
 
@@ -155,15 +158,21 @@ export class Connection {
     // A frame that has been begun must be completed, or the farewell could not be read.
     this.#queue = [...(this.#begun ? this.#queue.slice(0, 1) : []), this.#farewell]
     this.#closing = true
+    // What it sends meanwhile is read and thrown away: a client whose writes fail would not read to the end.
+    this.#paused = false
     this.#late = setTimeout(() => this.close(), farewellMs)
     this.#updateInterest()
+    this.#owner.dropped(this)
   }
 
   #sendQueued(): void {
     const state = this.#sendUntilFull()
     this.#updateInterest()
-    if (state === 'broken' || (state === 'empty' && this.#closing)) this.close()
-    else if (state === 'empty') this.#settle()
+    if (state === 'broken' || (state === 'empty' && this.#closing && this.#late === undefined)) this.close()
+    else if (state === 'empty') {
+      if (this.#closing) endWriting(this.#fd)
+      this.#settle()
+    }
   }
 
   #sendUntilFull(): 'empty' | 'full' | 'broken' {

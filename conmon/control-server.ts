@@ -86,6 +86,10 @@ export class ControlServer implements ConnectionOwner {
     else if (frame.type === frameTypes.stdin) this.#handler.takeInput(frame.payload, connection)
   }
 
+  dropped(connection: Connection): void {
+    this.#handler.clientGone(connection, false)
+  }
+
   closed(connection: Connection): void {
     this.#connections.delete(connection)
     this.#handler.clientGone(connection, this.#connections.size === 0)
@@ -95,9 +99,17 @@ export class ControlServer implements ConnectionOwner {
     for (;;) {
       const fd = acceptUnix(this.#fd)
       if (fd === undefined) return
-      if (this.#connections.size >= maxConnections || peerUserId(fd) !== process.geteuid?.()) closeSync(fd)
+      if (peerUserId(fd) !== process.geteuid?.() || !this.#hasRoom()) closeSync(fd)
       else this.#connections.set(new Connection(this.#reactor, fd, this), false)
     }
+  }
+
+  /** Makes room at the cost of whoever has been silent for longest: the daemon must always be able to come in. */
+  #hasRoom(): boolean {
+    if (this.#connections.size < maxConnections) return true
+    const [silent] = [...this.#connections].find(([, known]) => !known) ?? []
+    silent?.close()
+    return silent !== undefined
   }
 
   #hello(connection: Connection, frame: Frame): void {

@@ -9,10 +9,10 @@ import { CriLog, type StreamName } from './cri-log.ts'
 import type { Journal } from './journal.ts'
 import { LogFile } from './log-file.ts'
 
-/** An unfinished line (a prompt, a progress bar) becomes visible after this time without output. */
+/** An unfinished line (a prompt, a progress bar) becomes visible after one to two of these times in which it has not grown … */
 const idleFlushMs = 1000
-/** A line that keeps growing, or whose neighbour stream never pauses, becomes visible after this time. */
-const longestWaitMs = 5000
+/** … or after this many of them when it keeps growing. */
+const longestWait = 4
 /** Rotated files that are being made durable; more have to wait, as each of them is an open descriptor. */
 const maxSyncing = 4
 /** A disk that hangs must not keep the end of the container from being told. */
@@ -41,8 +41,6 @@ export class ContainerLog {
   #file: LogFile | undefined
   #gap: Gap | undefined
   #idle: NodeJS.Timeout | undefined
-  #lastByteAt = 0
-  #unfinishedSince = 0
   #ended = false
   bytesLogged = 0
   bytesLost = 0
@@ -66,11 +64,7 @@ export class ContainerLog {
 
   flush(): void {
     this.#records.flush()
-    if (!this.#records.hasUnfinished) return
-    this.#lastByteAt = performance.now()
-    if (this.#idle !== undefined) return
-    this.#unfinishedSince = this.#lastByteAt
-    this.#idle = setTimeout(() => this.#idleFlush(), idleFlushMs)
+    if (this.#idle === undefined && this.#records.hasUnfinished) this.#awaitIdle()
   }
 
   /**
@@ -117,19 +111,15 @@ export class ContainerLog {
     this.#syncing.add(syncing)
   }
 
-  /** One timer per unfinished line, not one per piece of it. */
-  #idleFlush(): void {
-    this.#idle = undefined
-    if (!this.#records.hasUnfinished) return
-    const due = Math.min(this.#lastByteAt + idleFlushMs, this.#unfinishedSince + longestWaitMs)
-    const left = due - performance.now()
-    if (left > 1) {
-      this.#idle = setTimeout(() => this.#idleFlush(), left)
-      return
-    }
-    this.#readClock()
-    this.#records.cutUnfinished()
-    this.#records.flush()
+  /** A timer only while there is an unfinished line. */
+  #awaitIdle(): void {
+    this.#idle = setTimeout(() => {
+      this.#idle = undefined
+      this.#readClock()
+      const more = this.#records.cutStale(longestWait)
+      this.#records.flush()
+      if (more) this.#awaitIdle()
+    }, idleFlushMs)
   }
 
   #readClock(): void {

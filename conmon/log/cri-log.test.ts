@@ -106,6 +106,35 @@ test('a line cut while it was waiting goes on as a record of its own', () => {
   assert.deepEqual(batches, ['P password: \n', 'F \n'])
 })
 
+test('only a line that has stopped growing, or is very old, is cut; not one that has just begun', () => {
+  const batches: string[] = []
+  const log = new CriLog((batch) => batches.push(batch.toString('latin1').slice(tagOffset)))
+  const at = (text: string, stream: StreamName = 'stdout') => log.add(stream, Buffer.from(text))
+  log.setTime(0, 0)
+  // A busy container: there is an unfinished line at every look, but never the same one.
+  for (let round = 0; round < 20; round++) {
+    at(`begin`)
+    assert.equal(log.cutStale(4), true)
+    at(` end\n`)
+  }
+  log.flush()
+  assert.equal(batches.join('').match(/P /g), null)
+  batches.length = 0
+  at('prompt', 'stderr')
+  log.cutStale(4)
+  at('busy')
+  assert.equal(log.cutStale(4), true)
+  log.flush()
+  assert.deepEqual(batches, ['P prompt\n'])
+  batches.length = 0
+  for (let round = 0; round < 4; round++) {
+    at('.')
+    log.cutStale(4)
+  }
+  log.flush()
+  assert.deepEqual(batches, ['P busy....\n'])
+})
+
 test('batches are whole records, bounded, and know how many bytes of the container they hold', () => {
   const bytes = Buffer.alloc(64 * 1024, '\n')
   const batches = batchesOf([{ stream: 'stdout', bytes }])

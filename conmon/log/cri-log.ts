@@ -25,9 +25,21 @@ export type WriteBatch = (batch: Buffer, content: number) => void
 class Unfinished {
   // Most containers write whole lines: they never need it.
   #bytes: Buffer | undefined
+  #age = 0
+  #grown = false
   length = 0
 
+  /** Called every now and then while there is something: says whether it has been kept long enough. */
+  isStale(longest: number): boolean {
+    const stale = this.length > 0 && (!this.#grown || this.#age >= longest)
+    this.#grown = false
+    this.#age++
+    return stale
+  }
+
   append(from: Buffer, start: number, end: number): void {
+    if (this.length === 0) this.#age = 0
+    this.#grown = true
     this.#bytes ??= Buffer.allocUnsafeSlow(maxContentBytes)
     this.length += from.copy(this.#bytes, this.length, start, end)
   }
@@ -125,6 +137,17 @@ export class CriLog {
   /** Whether some line has begun and not ended. */
   get hasUnfinished(): boolean {
     return this.#streams.stdout.unfinished.length > 0 || this.#streams.stderr.unfinished.length > 0
+  }
+
+  /**
+   * To be called at a steady pace while there are unfinished lines: makes partial records of those that have not grown since the last
+   * call, or are there for more than `longest` calls. Returns whether any is left.
+   */
+  cutStale(longest: number): boolean {
+    for (const stream of [this.#streams.stdout, this.#streams.stderr]) {
+      if (stream.unfinished.isStale(longest)) this.#record(stream, PARTIAL, this.#batch, 0, 0)
+    }
+    return this.hasUnfinished
   }
 
   /** Makes partial records of unfinished lines: what follows of them will be records of their own. */

@@ -60,14 +60,17 @@ export const Reply = z.discriminatedUnion('reply', [
 ])
 export type Reply = z.infer<typeof Reply>
 
-const ExitedEvent = z.object({ event: z.literal('exited'), record: ExitRecord })
-const DroppedEvent = z.object({ event: z.literal('dropped'), message: z.string() })
 /** Events of a kind not known here are `unknown`. */
-export const Event = z.union([
-  ExitedEvent,
-  DroppedEvent,
-  z.object({ event: z.string() }).transform(() => ({ event: 'unknown' as const })),
-])
+export const Event = z.looseObject({ event: z.string() }).transform(({ event, record, message }) => {
+  switch (event) {
+    case 'exited':
+      return { event, record: parseExitRecord(record) } as const
+    case 'dropped':
+      return { event, message: String(message) } as const
+    default:
+      return { event: 'unknown' } as const
+  }
+})
 export type Event = z.infer<typeof Event>
 
 /** @throws RuntimeError internal when the payload is not such a message */

@@ -9,6 +9,7 @@ const SOCK_STREAM_FLAGS = 1 | 0o2000000 | 0o4000
 const SOCK_FLAGS = 0o2000000 | 0o4000
 const SOL_SOCKET = 1
 const SO_PEERCRED = 17
+const SHUT_WR = 1
 const ECONNABORTED = -103
 
 /**
@@ -25,7 +26,7 @@ function withShortPath<T>(path: string, use: (short: string) => T): T {
 }
 
 /** Listens on a new socket file. @throws LinuxError EADDRINUSE when there is a file of that name */
-export function listenUnix(path: string, backlog = 16): number {
+export function listenUnix(path: string, backlog = 512): number {
   const fd = sys('socket', AF_UNIX, SOCK_STREAM_FLAGS, 0)
   try {
     withShortPath(path, (short) => {
@@ -48,6 +49,12 @@ export function acceptUnix(fd: number): number | undefined {
   if (accepted === tryAgain || accepted === ECONNABORTED) return undefined
   if (accepted < 0) throw sysError(accepted, 'accept4')
   return accepted
+}
+
+/** The other side reads the end once it has read what was sent; what it sends can still be read. */
+export const endWriting = (fd: number): void => {
+  // ENOTCONN: it has gone already.
+  rawSys('shutdown', fd, SHUT_WR)
 }
 
 /** The user id of the process that connected. */
