@@ -41,7 +41,7 @@ describe('an operation that takes long', () => {
       const { stdout } = await ops()
       return stdout.split('\n').find((text) => text.includes('network'))
     })
-    assert.match(line, /^RunPodSandbox +network +\d+\.\ds +\d+\.\ds +\S*slow/)
+    assert.match(line, /^RunPodSandbox +network add +\d+\.\ds +\d+\.\ds +\S*slow/)
     await assert.rejects(run)
     assert.equal((await ops()).stdout.trim().split('\n').length, 1)
   })

@@ -42,13 +42,31 @@ const resultOf = (
   return networkResult(result ?? {})
 }
 
-const add = async (parts: NetworkParts, record: AttachmentRecord, signal?: AbortSignal): Promise<NetworkResult> => {
+/** Told how far it has come. */
+export interface AttachStages {
+  /** The intent is on disk; the plugins are next. */
+  recorded(): void
+  /** The plugins are done; their result is not on disk yet. */
+  added(): void
+  /** The result is on disk; host ports are next. */
+  written(): void
+}
+
+const add = async (
+  parts: NetworkParts,
+  record: AttachmentRecord,
+  signal: AbortSignal | undefined,
+  stages: AttachStages | undefined,
+): Promise<NetworkResult> => {
   await parts.records.writeIntent(record)
+  stages?.recorded()
   const outcome = await addChain(chainOf(parts, record, signal))
+  stages?.added()
   try {
     const result = resultOf(parts, record, outcome)
     const { sandboxId } = record.attachment
     await parts.records.writeResult(sandboxId, result.raw)
+    stages?.written()
     await parts.hostPorts.publish(sandboxId, podAddresses(result.raw))
     return result
   } catch (error) {
@@ -62,6 +80,7 @@ export const attachSandbox = async (
   parts: NetworkParts,
   pod: PodAttachment,
   signal?: AbortSignal,
+  stages?: AttachStages,
 ): Promise<NetworkResult> => {
   checkAttachment(pod)
   const config = currentConfig(parts)
@@ -69,7 +88,7 @@ export const attachSandbox = async (
   await detachSandbox(parts, pod, undefined, signal)
   parts.hostPorts.reserve(pod.sandboxId, ownPortMappings(pod, config.plugins))
   try {
-    return await add(parts, { attachment: pod, config }, signal)
+    return await add(parts, { attachment: pod, config }, signal, stages)
   } catch (error) {
     // When the intent could not be written there is nothing else to undo.
     await parts.hostPorts.withdraw(pod.sandboxId).catch(() => {})

@@ -38,6 +38,8 @@ export interface AttachmentRecords {
   remove(sandboxId: string): Promise<void>
   /** Sandboxes with a record. */
   list(): string[]
+  /** Those of them for which an ADD began and did not return, as far as is known. */
+  listUnfinished(): string[]
 }
 
 const SUFFIX = '.json'
@@ -53,6 +55,11 @@ export const openAttachmentRecords = (dir: string, linux: RecordsLinux, log: Log
   mkdirSync(dir, { recursive: true, mode: 0o700 })
   const recordPath = (id: string) => join(dir, `${id}${SUFFIX}`)
   const resultPath = (id: string) => join(dir, `${id}${RESULT_SUFFIX}`)
+
+  const list = (): string[] =>
+    readdirSync(dir)
+      .filter((name) => name.endsWith(SUFFIX) && !name.startsWith('.'))
+      .map((name) => name.slice(0, -SUFFIX.length))
 
   const readResult = async (id: string): Promise<CniResult | undefined> => {
     try {
@@ -89,9 +96,10 @@ export const openAttachmentRecords = (dir: string, linux: RecordsLinux, log: Log
       await rm(resultPath(id), { force: true })
       await rm(recordPath(id), { force: true })
     },
-    list: () =>
-      readdirSync(dir)
-        .filter((name) => name.endsWith(SUFFIX) && !name.startsWith('.'))
-        .map((name) => name.slice(0, -SUFFIX.length)),
+    list,
+    listUnfinished: () => {
+      const names = new Set(readdirSync(dir))
+      return list().filter((id) => !names.has(`${id}${RESULT_SUFFIX}`))
+    },
   }
 }

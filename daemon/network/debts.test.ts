@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { linux } from '#linux/linux.ts'
 import { isKind } from '#proto/errors.ts'
 import type { FakeScenario } from './testing/fake-network.ts'
-import { failure, setup } from './testing/network-setup.ts'
+import { failure, isGone, setup } from './testing/network-setup.ts'
 
 const until = async (check: () => boolean): Promise<void> => {
   while (!check()) await sleep(10)
@@ -97,4 +97,20 @@ test('a hanging plugin at the start keeps nobody waiting', async (t) => {
   await network.attach(pod())
   await until(() => fake.children().length === 1)
   await until(() => network.debts()[0]?.failures === 1)
+})
+
+test('an ADD that an earlier daemon left running is ended before anything else', async (t) => {
+  const { fake, open, pod } = setup(t, { one: {} })
+  const attachment = pod()
+  const finished = pod()
+  const before = open()
+  await before.attach(finished)
+  fake.plugin('one', { ADD: [{ do: 'result', result: undefined }, { do: 'hang' }] })
+  // As if the daemon had died here: nobody waits for the plugin any more.
+  const lost = failure(before.attach(attachment))
+  await until(() => fake.children().length === 1)
+  open()
+  const plugin = fake.calls().at(-1)
+  await until(() => isGone(plugin?.pid ?? 0) && fake.children().every(isGone))
+  await lost
 })

@@ -8,7 +8,7 @@ import { messageOf } from '#proto/errors.ts'
 import type { Log } from '#proto/log.ts'
 import { KeyedLock } from '#storage/keyed-lock.ts'
 import { SingleFlight } from '#storage/single-flight.ts'
-import { attachSandbox, podAddresses } from './attach-sandbox.ts'
+import { type AttachStages, attachSandbox, podAddresses } from './attach-sandbox.ts'
 import { ownPortMappings, type PodAttachment } from './attachment.ts'
 import { openAttachmentRecords } from './attachment-records.ts'
 import { checkSandbox } from './check-sandbox.ts'
@@ -17,6 +17,7 @@ import type { NetworkResult } from './cni-result.ts'
 import { collectAttachments } from './collect-attachments.ts'
 import { Debts, type NetworkDebt } from './debts.ts'
 import { detachSandbox } from './detach-sandbox.ts'
+import { endOrphans, type Unfinished } from './end-orphans.ts'
 import { Gate } from './gate.ts'
 import { openHostPorts, type PublishedHostPorts } from './host-ports/host-ports.ts'
 import { type Nft, openNft } from './host-ports/nft.ts'
@@ -60,7 +61,7 @@ export interface PodNetwork {
    * Attaches the sandbox. When it throws, whatever the plugins did has been undone, or stays on record until detach.
    * @throws RuntimeError failed-precondition without a usable network or when a host port is taken, and what the plugins report
    */
-  attach(pod: PodAttachment, signal?: AbortSignal): Promise<NetworkResult>
+  attach(pod: PodAttachment, signal?: AbortSignal, stages?: AttachStages): Promise<NetworkResult>
   /**
    * Asks the plugins whether the attachment is as they left it. Does nothing for a network that knows no CHECK.
    * @throws RuntimeError not-found when the sandbox is not attached, and what the plugins report
@@ -102,6 +103,13 @@ const LAST_PATIENCE_MS = 10_000
 
 const NAMELESS = { name: '', namespace: '', uid: '', netnsPath: '', portMappings: [], annotations: {} }
 
+/** What an earlier daemon may have left running: DEL of any sandbox, and ADD where no result was written. */
+const unfinishedCalls = ({ records }: NetworkParts): Unfinished => {
+  const calls = new Map<string, ('ADD' | 'DEL')[]>(records.list().map((id) => [id, ['DEL']]))
+  for (const id of records.listUnfinished()) calls.set(id, ['ADD', 'DEL'])
+  return calls
+}
+
 /** Opens the pod network. Needs no configuration to be there yet. */
 export const openPodNetwork = (options: PodNetworkOptions): PodNetwork => {
   const { configDir, binDirs, cacheDir, log, linux, pollMs, pauses = {} } = options
@@ -128,6 +136,7 @@ export const openPodNetwork = (options: PodNetworkOptions): PodNetwork => {
     watched,
     timeoutMs: { ...PLUGIN_TIMEOUT_MS, ...options.timeoutMs },
   }
+  endOrphans(unfinishedCalls(parts), log)
   status = new PluginStatus({
     ...pauses,
     ask: (config, signal) => statusChain(networkChain(parts, config, signal)),
@@ -205,10 +214,10 @@ export const openPodNetwork = (options: PodNetworkOptions): PodNetwork => {
       const problem = config && pluginStatus.problemOf(config)
       return problem === undefined ? ready : { ok: false, reason: problem }
     },
-    async attach(pod, signal) {
+    async attach(pod, signal, stages) {
       using _ = await locks.take(pod.sandboxId, signal)
       using __ = await gate.enter()
-      return await attachSandbox(parts, pod, signal)
+      return await attachSandbox(parts, pod, signal, stages)
     },
     async check(pod, signal) {
       using _ = await locks.take(pod.sandboxId, signal)

@@ -9,6 +9,7 @@ import type { PodSandboxConfig } from '#proto/generated/api.ts'
 import { Rollback } from '#storage/rollback.ts'
 import { nowNs } from '../clock.ts'
 import { mintSandboxId, type SandboxId } from '../ids.ts'
+import type { Operation } from '../operations/operations.ts'
 import type { Parts } from '../parts.ts'
 import { sameConfig } from '../same-config.ts'
 import { writeEtcFiles, writeHosts } from './etc-files.ts'
@@ -89,7 +90,7 @@ async function run(
   await makeNamespaces(needs.linux, paths, config)
 
   operation.enter('network')
-  const ips = await connect(needs, record, rollback, signal)
+  const ips = await connect(needs, record, rollback, signal, operation)
   await writeHosts(paths, config, ips)
 
   operation.enter('init')
@@ -109,11 +110,16 @@ async function connect(
   record: SandboxRecord,
   rollback: Rollback,
   signal: AbortSignal,
+  operation: Operation,
 ): Promise<readonly string[]> {
   if (podNamespaces(record.config).hostNetwork) return []
   const pod = attachment(record, needs.paths.sandbox(record.id))
   rollback.defer('pod network', () => needs.network.release(pod, { isLast: true }))
-  const { ips } = await needs.network.attach(pod, signal)
+  const { ips } = await needs.network.attach(pod, signal, {
+    recorded: () => operation.enter('network add'),
+    added: () => operation.enter('network result'),
+    written: () => operation.enter('host ports'),
+  })
   if (ips.length > 0) return ips
   throw new RuntimeError('internal', `The network plugins gave sandbox "${record.id}" no address`)
 }
