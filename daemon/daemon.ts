@@ -112,7 +112,7 @@ async function makeDirectories(config: Config, paths: Paths): Promise<void> {
   await mkdir(config.root, { recursive: true, mode: 0o711 })
   await mkdir(config.state, { recursive: true, mode: 0o711 })
   await mkdir(dirname(config.listen), { recursive: true, mode: 0o711 })
-  for (const dir of [paths.sandboxes, paths.containers, paths.images, paths.networkCache]) {
+  for (const dir of [paths.sandboxes, paths.containers, paths.images, paths.networkCache, paths.ownVolumes]) {
     await mkdir(dir, { recursive: true, mode: 0o711 })
   }
 }

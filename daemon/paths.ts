@@ -16,6 +16,8 @@ export interface Paths {
   readonly containerRecords: string
   readonly sandboxes: string
   readonly containers: string
+  /** One directory for each container that has volumes of its own. */
+  readonly ownVolumes: string
   sandbox(id: SandboxId): SandboxPaths
   container(id: ContainerId): ContainerPaths
 }
@@ -40,6 +42,11 @@ export interface ContainerPaths {
   readonly rootfs: string
   /** Where volumes that the daemon itself mounts are seen, each under the index of its mount. */
   readonly volumes: string
+  /** Directories for volumes that the image declares; on the disk, as they may grow. */
+  readonly ownVolumes: string
+  /** Generated /etc/passwd and /etc/group. */
+  readonly passwd: string
+  readonly group: string
 }
 
 export function pathsUnder(root: string, state: string): Paths {
@@ -54,8 +61,9 @@ export function pathsUnder(root: string, state: string): Paths {
     containerRecords: join(root, 'containers'),
     sandboxes,
     containers,
+    ownVolumes: join(root, 'volumes'),
     sandbox: (id) => sandboxPaths(join(sandboxes, id)),
-    container: (id) => containerPaths(join(containers, id)),
+    container: (id) => containerPaths(join(containers, id), join(root, 'volumes', id)),
   }
 }
 
@@ -75,9 +83,12 @@ function sandboxPaths(dir: string): SandboxPaths {
   }
 }
 
-const containerPaths = (dir: string): ContainerPaths => ({
+const containerPaths = (dir: string, ownVolumes: string): ContainerPaths => ({
   dir,
   spec: join(dir, 'config.json'),
   rootfs: join(dir, 'rootfs'),
   volumes: join(dir, 'volumes'),
+  ownVolumes,
+  passwd: join(dir, 'passwd'),
+  group: join(dir, 'group'),
 })

@@ -44,6 +44,7 @@ export interface ImageConfig {
   WorkingDir?: string
   StopSignal?: string
   Labels?: Record<string, string>
+  Volumes?: Record<string, object>
 }
 
 /** One entry of a layer; a directory ends with a slash. */

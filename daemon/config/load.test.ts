@@ -103,7 +103,7 @@ test('loadConfig() reports all problems with file, line, key, value and what is 
     got.toSorted(),
     [
       `${file}:1: "root" must be an absolute path, not "relative/dir"`,
-      `${file}:2: "rooot" is not a known key; allowed here are "root", "state", "listen", "logLevel", "cgroupDriver", "runtimes", "network", "image", "monitor", "sandbox"`,
+      `${file}:2: "rooot" is not a known key; allowed here are "root", "state", "listen", "logLevel", "cgroupDriver", "runtimes", "network", "image", "monitor", "sandbox", "container"`,
       `${file}:3: "logLevel" must be one of "debug", "info", "warn", "error", not "loud"`,
       `${file}:5: "network.binDirs" must be a list, not "/opt"`,
       `${file}:6: "network.bindirs" is not a known key; allowed here are "configDir", "binDirs", "confTemplate"`,

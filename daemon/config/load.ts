@@ -123,7 +123,7 @@ const resolveHandlers = (file: ConfigFile, complain: Complain): Handlers => {
   const listed: Record<string, ConfigFile['runtimes']['handlers'][string]> = { ...file.runtimes.handlers }
   if (file.runtimes.default === DEFAULT_HANDLER) listed[DEFAULT_HANDLER] ??= {}
   const handlers: Handlers = {}
-  for (const [name, { path, root }] of Object.entries(listed)) {
+  for (const [name, { path, root, ...rest }] of Object.entries(listed)) {
     // The default handler may be installed later; any other name without a program is most likely a misspelling.
     const program = path ?? findProgram(name) ?? (name === DEFAULT_HANDLER ? join(PROGRAM_DIRS[0], name) : undefined)
     if (program === undefined) {
@@ -131,7 +131,7 @@ const resolveHandlers = (file: ConfigFile, complain: Complain): Handlers => {
         ['runtimes', 'handlers', name],
         `needs a "path": there is no program "${name}" in ${PROGRAM_DIRS.join(', ')}`,
       )
-    } else handlers[name] = { path: program, root: root ?? join(file.state, name) }
+    } else handlers[name] = { path: program, root: root ?? join(file.state, name), ...rest }
   }
   return handlers
 }

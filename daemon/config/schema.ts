@@ -4,6 +4,9 @@
  */
 import { posix } from 'node:path'
 import * as z from 'zod'
+import { parseConfiguredMount } from '../oci/spec/configured-mounts.ts'
+import { parseConfiguredDevice } from '../oci/spec/devices.ts'
+import { parseRlimit } from '../oci/spec/rlimits.ts'
 
 /** Where a handler's program is looked for when its `path` is not configured, in this order. */
 export const PROGRAM_DIRS = ['/usr/sbin', '/usr/bin', '/usr/local/sbin', '/usr/local/bin'] as const
@@ -52,7 +55,75 @@ const handler = section({
   root: directory()
     .optional()
     .describe("The directory in which the runtime keeps its own state. Not set: the handler's name under `state`."),
+  seccompProfile: absolutePath()
+    .optional()
+    .describe('A file that replaces the built-in seccomp profile (RuntimeDefault) for the pods of this handler.'),
+  privilegedWithoutHostDevices: z
+    .boolean()
+    .optional()
+    .describe(
+      'Whether privileged containers of this handler get the standard devices only, and not those of the host.',
+    ),
 })
+
+const fits = (parse: (text: string) => unknown, form: string) =>
+  z.string().refine((text) => parse(text) !== undefined, { error: `must be written ${form}` })
+
+const container = section({
+  pidsLimit: z.int().min(1).optional().describe('The most processes and threads of a container. Not set: no limit.'),
+  rlimits: z
+    .array(fits(parseRlimit, '"<name>=<soft>[:<hard>]", with numbers or "unlimited"'))
+    .default(['nofile=1048576'])
+    .describe(
+      'Resource limits of processes, such as "nofile=1024:524288" or "memlock=unlimited"; the rest is inherited.',
+    ),
+  env: z
+    .array(z.string().regex(/^[^=\0]+=[^\0]*$/, { error: 'must be written "<name>=<value>"' }))
+    .default([])
+    .describe('Environment variables of every container that neither image nor pod sets.'),
+  timezone: z
+    .string()
+    .regex(/^(local|[A-Za-z0-9_+-]+(\/[A-Za-z0-9_+-]+){0,2})$/, {
+      error: 'must be "local" or a name such as "Europe/Berlin"',
+    })
+    .optional()
+    .describe(
+      'The time zone of every container, by a mount on /etc/localtime; "local" is the node\'s. Not set: the image\'s.',
+    ),
+  mounts: z
+    .array(fits(parseConfiguredMount, '"/host/path:/container/path" or "/host/path:/container/path:ro"'))
+    .default([])
+    .describe(
+      'Bind mounts of every container. A mount of the pod at the same place wins; a missing source is left out.',
+    ),
+  devices: z
+    .array(fits(parseConfiguredDevice, '"/dev/name", "/dev/name:/dev/other" or "/dev/name:/dev/other:rwm"'))
+    .default([])
+    .describe('Devices of every container.'),
+  deviceOwnershipFromSecurityContext: z
+    .boolean()
+    .default(false)
+    .describe(
+      "Whether devices belong to the container's user and group, so that it needs no other permission to use them.",
+    ),
+  imageVolumes: z
+    .enum(['mkdir', 'bind', 'ignore'])
+    .default('mkdir')
+    .describe(
+      'What becomes of volumes that an image declares: a directory of the root file system, an empty directory of its own on the disk, or nothing.',
+    ),
+  privilegedSeccompProfile: absolutePath()
+    .optional()
+    .describe('A seccomp profile for privileged containers, which otherwise have none.'),
+  rejectMissingSources: z
+    .array(absolutePath())
+    .default([])
+    .describe('Sources of mounts that are not made when they are missing: the container is refused.'),
+  cdiSpecDirs: z
+    .array(absolutePath())
+    .default(['/etc/cdi', '/var/run/cdi'])
+    .describe('Where descriptions of CDI devices lie. A later directory wins; changes are noticed.'),
+}).describe('Containers.')
 
 /** What a configuration file may hold. Every key may be absent, so each file is valid, or not, on its own. */
 export const ConfigFile = z.strictObject({
@@ -134,6 +205,7 @@ export const ConfigFile = z.strictObject({
         'The static init that runs in pods which share their process namespace between containers. Other pods run no process of their own.',
       ),
   }).describe('Pod sandboxes.'),
+  container,
 })
 
 export type ConfigFile = z.infer<typeof ConfigFile>
@@ -142,6 +214,8 @@ export type ConfigFile = z.infer<typeof ConfigFile>
 export interface RuntimeHandlerConfig {
   readonly path: string
   readonly root: string
+  readonly seccompProfile?: string | undefined
+  readonly privilegedWithoutHostDevices?: boolean | undefined
 }
 
 /** The configuration in effect: defaults, files and flags put together, nothing left open. */

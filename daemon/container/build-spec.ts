@@ -1,20 +1,27 @@
 /** Gathers the facts that the pure spec builder wants: the pod's namespaces and files, the rootfs's users, the host. */
+import { writeFile } from 'node:fs/promises'
 import type { ImageRecord } from '#image/image-store.ts'
 import { RuntimeError } from '#proto/errors.ts'
 import type { ContainerConfig } from '#proto/generated/api.ts'
+import { applyCdiEdits } from '../oci/cdi/apply-edits.ts'
+import { findCdiDevices } from '../oci/cdi/find-devices.ts'
+import { hostDevice } from '../oci/resolve-devices.ts'
 import type { RuntimeHandler } from '../oci/runtime-handlers.ts'
 import { containerSpec } from '../oci/spec/container-spec.ts'
 import type { MountSource } from '../oci/spec/host.ts'
 import { namespaceModes } from '../oci/spec/namespaces.ts'
-import { readUserFiles } from '../oci/spec/rootfs-user.ts'
+import { readUserFiles, type UserFiles } from '../oci/spec/rootfs-user.ts'
 import type { OciSpec } from '../oci/spec/types.ts'
 import { specFacts } from '../oci/spec-facts.ts'
 import type { Parts } from '../parts.ts'
+import type { ContainerPaths } from '../paths.ts'
 import { podHostname } from '../sandbox/etc-files.ts'
 import { podNamespaces, type Sandbox } from '../sandbox/sandbox.ts'
+import { configuredMounts, configuredRlimits, withConfiguredDevices } from './configured.ts'
 import type { Container, ContainerProcess } from './container.ts'
+import { makeDeclaredVolumes } from './declared-volumes.ts'
 
-export type SpecNeeds = Pick<Parts, 'containers' | 'linux' | 'paths' | 'specHost'>
+export type SpecNeeds = Pick<Parts, 'config' | 'containers' | 'linux' | 'paths' | 'specHost'>
 
 export interface SpecInput {
   readonly sandbox: Sandbox
@@ -38,12 +45,25 @@ export async function buildSpec(
 ): Promise<BuiltSpec> {
   const { record } = container
   const paths = needs.paths.sandbox(sandbox.record.id)
-  const { rootfs } = needs.paths.container(record.id)
+  const own = needs.paths.container(record.id)
+  const { rootfs } = own
   const { hostNetwork, hostIpc } = podNamespaces(sandbox.record.config)
-  const facts = await specFacts(record.config)
+  const config = withConfiguredDevices(record.config, needs.config)
+  const settings = needs.config.container
+  const facts = await specFacts(
+    config,
+    { defaultSeccomp: handler.seccompProfile, privilegedSeccomp: settings.privilegedSeccompProfile },
+    settings.rejectMissingSources,
+  )
+  const declared = await makeDeclaredVolumes(needs, {
+    volumes: image.config.volumes,
+    config,
+    paths: own,
+    owner: { uid: 0, gid: 0 },
+  })
   const built = containerSpec({
     id: record.id,
-    container: record.config,
+    container: config,
     sandbox: sandbox.record.config,
     sandboxId: sandbox.record.id,
     image: image.config,
@@ -66,16 +86,32 @@ export async function buildSpec(
     },
     cgroupsPath: record.cgroupsPath,
     ...facts,
+    pidsLimit: settings.pidsLimit,
+    defaultEnv: settings.env,
+    rlimits: configuredRlimits(needs.config),
+    ownMounts: [...configuredMounts(needs.config), ...declared],
+    deviceOwnership: settings.deviceOwnershipFromSecurityContext,
+    privilegedDevices: !handler.privilegedWithoutHostDevices,
+    accountFilePaths: own,
     mountSources: new Map([...(facts.mountSources ?? []), ...volumes]),
   })
+  await writeAccountFiles(own, built.accountFiles)
+  const warnings = [...built.warnings]
+  const names = config.CDIDevices.map(({ name }) => name)
+  const edits = findCdiDevices(settings.cdiSpecDirs, names, (why) => warnings.push(why))
   return {
-    spec: built.spec,
-    warnings: built.warnings,
+    spec: applyCdiEdits(built.spec, edits, hostDevice),
+    warnings,
     process: {
       user: { ...built.user, supplementalGroups: [...built.user.supplementalGroups] },
       stopSignal: built.stopSignal,
     },
   }
+}
+
+async function writeAccountFiles(paths: ContainerPaths, { passwd, group }: UserFiles): Promise<void> {
+  if (passwd !== undefined) await writeFile(paths.passwd, passwd, { mode: 0o644 })
+  if (group !== undefined) await writeFile(paths.group, group, { mode: 0o644 })
 }
 
 function pidPath(needs: SpecNeeds, sandbox: Sandbox, config: ContainerConfig): string {

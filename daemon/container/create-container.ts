@@ -18,6 +18,7 @@ import { cgroupsPath, hostCgroupPath } from '../oci/cgroup-path.ts'
 import { runtimeCli } from '../oci/runtime-cli.ts'
 import type { RuntimeHandler } from '../oci/runtime-handlers.ts'
 import { namespaceModes } from '../oci/spec/namespaces.ts'
+import { specText } from '../oci/spec/types.ts'
 import { validateContainerConfig } from '../oci/spec/validate.ts'
 import type { Parts } from '../parts.ts'
 import { sameConfig } from '../same-config.ts'
@@ -225,6 +226,6 @@ async function makeBundle(needs: CreateNeeds, input: BundleInput, rollback: Roll
   rollback.defer('rootfs', () => needs.storage.rootfs.remove(id))
   const volumes = await mountImageVolumes(needs, paths, input.container.record, rollback)
   const built = await buildSpec(needs, { ...input, volumes })
-  await writeFile(paths.spec, JSON.stringify(built.spec), { mode: 0o600 })
+  await writeFile(paths.spec, specText(built.spec), { mode: 0o600 })
   return built
 }

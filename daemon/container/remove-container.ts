@@ -2,6 +2,7 @@
 import { rm } from 'node:fs/promises'
 import type { Parts } from '../parts.ts'
 import type { Container } from './container.ts'
+import { removeDeclaredVolumes } from './declared-volumes.ts'
 import { removeImageVolumes } from './image-volumes.ts'
 import { type RetireNeeds, retire } from './retire.ts'
 import { type StopNeeds, stop } from './stop-container.ts'
@@ -26,6 +27,7 @@ export async function remove(needs: RemoveNeeds, container: Container, signal?: 
   await retire(needs, container)
   operation.enter('rootfs')
   await removeImageVolumes(needs, container.record)
+  await removeDeclaredVolumes(needs.paths.container(id))
   await needs.storage.rootfs.remove(id)
   operation.enter('files')
   await rm(needs.paths.container(id).dir, { recursive: true, force: true })

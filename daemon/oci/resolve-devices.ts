@@ -29,6 +29,13 @@ export const resolveDevices = (requested: ContainerConfig['devices']): ResolvedD
 /** Every device node below /dev. */
 export const hostDevices = (directory = '/dev'): HostDevice[] => below(directory, 0)
 
+/** One device node. @throws RuntimeError failed-precondition */
+export const hostDevice = (path: string): HostDevice => {
+  const device = asDevice(path, statOrRefuse(path))
+  if (!device) throw impossible(`${quoted(path)} is not a device node`)
+  return device
+}
+
 const lookUp = (path: string): HostDevice[] => {
   const stats = statOrRefuse(path)
   if (stats.isDirectory()) {

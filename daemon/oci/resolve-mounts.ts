@@ -9,13 +9,17 @@ import { absolutePath, impossible, isWithin, quoted } from './spec/refuse.ts'
 /**
  * By the index in `requested`; image mounts are left out.
  * A source that does not exist is made a directory: hostPath volumes without a type rely on it, as with the other runtimes.
+ * @param rejected sources that must exist: a directory made in their place would hide that they are missing
  * @throws RuntimeError invalid-argument, or failed-precondition for a source that cannot be made or resolved
  */
-export const resolveMountSources = async (requested: readonly Mount[]): Promise<Map<number, MountSource>> => {
+export const resolveMountSources = async (
+  requested: readonly Mount[],
+  rejected: readonly string[] = [],
+): Promise<Map<number, MountSource>> => {
   const table = requested.some(needsPropagation) ? readMountInfo() : []
   const entries = requested.map(async (mount, index): Promise<[number, MountSource][]> => {
     if (mount.image) return []
-    const path = await resolved(`mounts[${index}].host_path`, mount.hostPath)
+    const path = await resolved(`mounts[${index}].host_path`, mount.hostPath, rejected)
     return [[index, { path, propagation: needsPropagation(mount) ? propagationAt(path, table) : 'private' }]]
   })
   return new Map((await Promise.all(entries)).flat())
@@ -24,20 +28,20 @@ export const resolveMountSources = async (requested: readonly Mount[]): Promise<
 /** The mount table of a busy node is long: it is only read where it matters. */
 const needsPropagation = ({ propagation }: Mount): boolean => propagation !== MountPropagation.PROPAGATION_PRIVATE
 
-const resolved = async (field: string, hostPath: string): Promise<string> => {
+const resolved = async (field: string, hostPath: string, rejected: readonly string[]): Promise<string> => {
   const path = absolutePath(field, hostPath)
   try {
-    return await existing(path)
+    return await existing(path, !rejected.includes(path))
   } catch (cause) {
     throw impossible(`Cannot resolve ${field} ${quoted(path)}`, cause)
   }
 }
 
-async function existing(path: string): Promise<string> {
+async function existing(path: string, mayMake: boolean): Promise<string> {
   try {
     return await realpath(path)
   } catch (error) {
-    if (!isErrno(error, 'ENOENT')) throw error
+    if (!mayMake || !isErrno(error, 'ENOENT')) throw error
     await mkdir(path, { recursive: true, mode: 0o755 })
     return realpath(path)
   }

@@ -13,6 +13,9 @@ export interface RuntimeHandler {
   readonly path: string
   /** Where it keeps its own state. */
   readonly root: string
+  /** From the configuration: a file instead of the built-in RuntimeDefault profile. */
+  readonly seccompProfile?: string | undefined
+  readonly privilegedWithoutHostDevices?: boolean | undefined
   readonly features: RuntimeFeatures
 }
 
@@ -33,7 +36,7 @@ export interface HandlersConfig {
 /** Ask each runtime once what it can do. One that does not answer is kept: it may be installed later. */
 export const openRuntimeHandlers = async (config: HandlersConfig, log: Log): Promise<RuntimeHandlers> => {
   const entries = Object.entries(config.handlers)
-  const handlers = await Promise.all(entries.map(([name, { path, root }]) => probe({ name, path, root }, log)))
+  const handlers = await Promise.all(entries.map(([name, program]) => probe({ name, ...program }, log)))
   return runtimeHandlers(config.default, handlers)
 }
 

@@ -3,6 +3,7 @@ import { existsSync, readdirSync } from 'node:fs'
 import type { HostFacts } from '#linux/host-facts.ts'
 import { readKernelFile } from '#linux/read-bounded.ts'
 import type { SpecHost } from './spec/host.ts'
+import { hardLimits } from './spec/rlimits.ts'
 
 const CPUS = '/sys/devices/system/cpu'
 
@@ -18,6 +19,7 @@ export const specHost = (facts: HostFacts, apparmorDefaultProfile?: string): Spe
     selinuxEnabled: facts.selinux,
     seccompEnabled: facts.seccomp,
     canRaiseOom: facts.capSysResource,
+    ...(!facts.capSysResource && { hardLimits: hardLimits(readKernelFile('/proc/self/limits') ?? '') }),
     oomScoreAdj: Number(readKernelFile('/proc/self/oom_score_adj') ?? '0'),
     hugetlb: controllers.has('hugetlb'),
     swapAccounting: hasSwapAccounting(controllers.get('memory'), cgroupVersion),

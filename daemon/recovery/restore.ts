@@ -6,6 +6,7 @@ import { rm } from 'node:fs/promises'
 import { isKind, messageOf } from '#proto/errors.ts'
 import { nowNs } from '../clock.ts'
 import type { Container } from '../container/container.ts'
+import { removeDeclaredVolumes } from '../container/declared-volumes.ts'
 import { removeImageVolumes } from '../container/image-volumes.ts'
 import type { RemoveNeeds } from '../container/remove-container.ts'
 import { retire } from '../container/retire.ts'
@@ -75,6 +76,7 @@ function undoContainers(needs: RestoreNeeds): Promise<number> {
       await needs.linux.killCgroup(hostCgroupPath(cgroupsPath))
     }
     await removeImageVolumes(needs, container.record)
+    await removeDeclaredVolumes(needs.paths.container(id))
     await needs.storage.rootfs.remove(id)
     await rm(needs.paths.container(id).dir, { recursive: true, force: true })
     await needs.containers.delete(id)

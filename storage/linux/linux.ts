@@ -8,6 +8,7 @@ import * as flock from './flock.ts'
 import * as freezer from './freezer.ts'
 import * as hostFacts from './host-facts.ts'
 import * as killCgroup from './kill-cgroup.ts'
+import * as makeInRoot from './make-in-root.ts'
 import * as mknod from './mknod.ts'
 import * as mount from './mount.ts'
 import * as namespaces from './namespaces.ts'
@@ -37,6 +38,7 @@ export const linux = {
   ...freezer,
   ...hostFacts,
   ...killCgroup,
+  ...makeInRoot,
   ...mknod,
   ...mount,
   ...namespaces,

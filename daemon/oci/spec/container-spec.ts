@@ -3,9 +3,11 @@
  * was asked for is in the spec, or the call throws, or (where the CRI lets a runtime do less) a warning says so.
  */
 import type { ContainerConfig, PodSandboxConfig } from '#proto/generated/api.ts'
+import { accountFiles } from './account-files.ts'
 import { containerAnnotations } from './annotations.ts'
 import { apparmor } from './apparmor.ts'
 import { capabilities } from './capabilities.ts'
+import { configuredMount } from './configured-mounts.ts'
 import type { EtcFiles } from './default-mounts.ts'
 import { deviceSet } from './devices.ts'
 import type { HostDevice, MountSource, ResolvedDevice, SpecFeatures, SpecHost } from './host.ts'
@@ -15,10 +17,12 @@ import { type NamespaceModes, type NamespaceRefs, namespaceModes, namespaces } f
 import { commandLine, environment, type ImageDefaults, workingDirectory } from './process.ts'
 import { invalid } from './refuse.ts'
 import { oomScoreAdj, resourceLimits } from './resources.ts'
-import { seccomp } from './seccomp.ts'
+import { clampRlimits } from './rlimits.ts'
+import type { UserFiles } from './rootfs-user.ts'
+import { type ProfileFile, seccomp } from './seccomp.ts'
 import { selinuxLabels } from './selinux.ts'
 import { stopSignal } from './stop-signal.ts'
-import type { OciLinux, OciProcess, OciSpec } from './types.ts'
+import type { OciLinux, OciMount, OciProcess, OciRlimit, OciSpec } from './types.ts'
 import { type ContainerUser, containerUser } from './user.ts'
 import { checkMapped, type UserMappings, userMappings } from './user-namespace.ts'
 import { validateContainerConfig } from './validate.ts'
@@ -47,7 +51,20 @@ export interface ContainerSpecInput {
   readonly hostDevices?: readonly HostDevice[]
   /** The text of the file that `localhostSeccompPath` names. */
   readonly localhostSeccomp?: string
-  readonly pidsLimit?: number
+  readonly pidsLimit?: number | undefined
+  /** What the configuration adds to every container. */
+  readonly defaultEnv?: readonly string[]
+  readonly rlimits?: readonly OciRlimit[]
+  readonly ownMounts?: readonly OciMount[]
+  /** Instead of ours, from the configuration. */
+  readonly defaultSeccomp?: ProfileFile
+  readonly privilegedSeccomp?: ProfileFile
+  /** Whether device nodes belong to the container's user. */
+  readonly deviceOwnership?: boolean
+  /** Whether privileged containers get the devices of the host. */
+  readonly privilegedDevices?: boolean
+  /** Where the files of `BuiltContainer.accountFiles` will lie; without it none are made. */
+  readonly accountFilePaths?: { readonly passwd: string; readonly group: string }
   /** The SELinux level that the containers of the pod share. */
   readonly selinuxLevel?: string
 }
@@ -57,6 +74,8 @@ export interface BuiltContainer {
   /** For the log: what the host could not do exactly as asked. */
   readonly warnings: readonly string[]
   readonly user: { readonly uid: number; readonly gid: number; readonly supplementalGroups: readonly number[] }
+  /** To be written to `accountFilePaths`, where the spec mounts them from. */
+  readonly accountFiles: UserFiles
   /** A name such as "SIGTERM". */
   readonly stopSignal: string
 }
@@ -68,8 +87,9 @@ export const containerSpec = (input: ContainerSpecInput): BuiltContainer => {
   validateContainerConfig(input.container)
   const context = contextOf(input)
   const user = mappedUser(input, context)
-  const mountSet = containerMounts(input, context)
   const process = containerProcess(input, context, user)
+  const accounts = generatedAccounts(input, user, process.value.env)
+  const mountSet = containerMounts(input, context, accounts)
   const linux = containerLinux(input, context, process.value, mountSet)
   const stop = stopSignal(input.container.stopSignal, input.image.stopSignal)
   return {
@@ -83,6 +103,7 @@ export const containerSpec = (input: ContainerSpecInput): BuiltContainer => {
       annotations: containerAnnotations(input),
       linux: linux.value,
     },
+    accountFiles: accounts,
     warnings: [...mountSet.warnings, ...process.warnings, ...linux.warnings, ...stop.warnings],
     user: { uid: user.uid, gid: user.gid, supplementalGroups: user.supplementalGroups },
     stopSignal: stop.name,
@@ -127,7 +148,26 @@ const mappedUser = (input: ContainerSpecInput, { security, mappings }: Context):
   return user
 }
 
-const containerMounts = (input: ContainerSpecInput, context: Context): MountSet =>
+const generatedAccounts = (
+  input: ContainerSpecInput,
+  { uid, gid }: ContainerUser,
+  env: readonly string[],
+): UserFiles => {
+  if (!input.accountFilePaths) return {}
+  const home = env.findLast((entry) => entry.startsWith('HOME='))?.slice('HOME='.length) ?? '/'
+  const homeIsRequested = input.container.envs.some(({ key }) => key === 'HOME')
+  return accountFiles({ files: input.rootfs, uid, gid, home, homeIsRequested })
+}
+
+/** A mount of the request at the same place replaces it. */
+const accountMounts = ({ accountFilePaths }: ContainerSpecInput, readonly: boolean, files: UserFiles): OciMount[] =>
+  (['passwd', 'group'] as const).flatMap((name) =>
+    accountFilePaths && files[name] !== undefined
+      ? [configuredMount({ source: accountFilePaths[name], destination: `/etc/${name}`, readonly })]
+      : [],
+  )
+
+const containerMounts = (input: ContainerSpecInput, context: Context, accounts: UserFiles): MountSet =>
   mounts({
     requested: input.container.mounts,
     sources: input.mountSources ?? new Map(),
@@ -138,6 +178,7 @@ const containerMounts = (input: ContainerSpecInput, context: Context): MountSet 
     readonlyRootfs: context.readonlyRootfs,
     bindSys: context.mappings !== undefined && context.modes.net === 'host',
     etcFiles: input.etcFiles,
+    own: [...(input.ownMounts ?? []), ...accountMounts(input, context.readonlyRootfs, accounts)],
   })
 
 const containerProcess = (input: ContainerSpecInput, context: Context, user: ContainerUser): Part<OciProcess> => {
@@ -148,17 +189,25 @@ const containerProcess = (input: ContainerSpecInput, context: Context, user: Con
   const { process: selinuxLabel } = selinuxLabels(security, host, input.selinuxLevel)
   const granted = capabilities({ privileged, requested: security?.capabilities, host: host.capabilities })
   const noNewPrivileges = security?.noNewPrivs ?? false
+  const rlimits = clampRlimits(input.rlimits ?? [], host.hardLimits)
   const isPointless = noNewPrivileges && (privileged || granted.effective.includes('CAP_SYS_ADMIN'))
   return {
     value: {
       terminal: container.tty,
       user: { uid: user.uid, gid: user.gid, additionalGids: user.supplementalGroups },
       args: commandLine(container, image),
-      env: environment({ config: container, image, hostname: input.hostname, home: user.home }),
+      env: environment({
+        config: container,
+        image,
+        hostname: input.hostname,
+        home: user.home,
+        defaults: input.defaultEnv,
+      }),
       cwd: workingDirectory(container, image),
       capabilities: granted,
       noNewPrivileges,
       oomScoreAdj: oom.value,
+      ...(rlimits.length > 0 && { rlimits }),
       ...(armor.profile !== undefined && { apparmorProfile: armor.profile }),
       ...(selinuxLabel !== undefined && { selinuxLabel }),
     },
@@ -181,10 +230,11 @@ const containerLinux = (
   const limits = resourceLimits(container.linux?.resources, host, input.pidsLimit)
   const labels = selinuxLabels(security, host, input.selinuxLevel)
   const { devices, rules } = deviceSet({
-    privileged,
+    privileged: privileged && (input.privilegedDevices ?? true),
     requested: container.devices,
     resolved: input.devices ?? [],
     hostDevices: input.hostDevices,
+    ...(input.deviceOwnership && { owner: process.user }),
   })
   const paths = protectedPaths(security, host, mappings !== undefined)
   const filter = seccomp({
@@ -192,6 +242,8 @@ const containerLinux = (
     host,
     capabilities: process.capabilities.bounding,
     localhostProfile: input.localhostSeccomp,
+    defaultProfile: input.defaultSeccomp,
+    privilegedProfile: input.privilegedSeccomp,
   })
   return {
     value: {

@@ -11,6 +11,8 @@ export interface DeviceInput {
   readonly resolved: readonly ResolvedDevice[]
   /** Every device of the host; needed for privileged containers. */
   readonly hostDevices: readonly HostDevice[] | undefined
+  /** Who the requested devices shall belong to; without it, to whom they belong on the host. */
+  readonly owner?: { readonly uid: number; readonly gid: number }
 }
 
 export interface DeviceSet {
@@ -47,8 +49,15 @@ export const checkAccess = (field: string, permissions: string): void => {
     throw invalid(`${field} ${quoted(permissions)} is not made of "r", "w" and "m"`)
 }
 
+/** "/dev/x", "/dev/x:/dev/y" or "/dev/x:/dev/y:rwm", as a request would ask for it. undefined when it has not that form. */
+export const parseConfiguredDevice = (text: string): ContainerConfig['devices'][number] | undefined => {
+  const [, hostPath, containerPath, permissions = 'rwm'] =
+    /^(\/[^:\0]+)(?::(\/[^:\0]+))?(?::([rwm]{1,3}))?$/.exec(text) ?? []
+  return hostPath === undefined ? undefined : { hostPath, containerPath: containerPath ?? hostPath, permissions }
+}
+
 /** @throws RuntimeError invalid-argument, failed-precondition when a requested device was not found */
-export const deviceSet = ({ privileged, requested, resolved, hostDevices }: DeviceInput): DeviceSet => {
+export const deviceSet = ({ privileged, requested, resolved, hostDevices, owner }: DeviceInput): DeviceSet => {
   for (const [index, device] of requested.entries()) {
     checkAccess(`devices[${index}].permissions`, device.permissions)
     if (!resolved.some((found) => isFor(found, device.containerPath || device.hostPath))) {
@@ -60,7 +69,9 @@ export const deviceSet = ({ privileged, requested, resolved, hostDevices }: Devi
     if (!hostDevices) throw impossible("A privileged container needs the list of the host's devices")
     for (const device of hostDevices) nodes.set(device.path, node(device, device.path))
   }
-  for (const { device, containerPath } of resolved) nodes.set(containerPath, node(device, containerPath))
+  for (const { device, containerPath } of resolved) {
+    nodes.set(containerPath, node({ ...device, ...(owner && { uid: owner.uid, gid: owner.gid }) }, containerPath))
+  }
   return {
     devices: [...nodes.values()],
     rules: privileged ? [ALLOW_ALL] : [DENY_ALL, ...STANDARD, ...resolved.map(rule)],

@@ -13,6 +13,8 @@ export interface SpecHost {
   readonly canRaiseOom: boolean
   /** The daemon's own oom_score_adj. */
   readonly oomScoreAdj: number
+  /** Without CAP_SYS_RESOURCE: the daemon's hard limits by their OCI names, which no child can exceed. */
+  readonly hardLimits?: Readonly<Record<string, number>>
   /** Whether the hugetlb controller can be used. */
   readonly hugetlb: boolean
   /** Whether the kernel counts swap per cgroup. */

@@ -19,6 +19,8 @@ export interface MountInput extends DefaultMountInput {
   /** Of the kernel. */
   readonly recursiveReadOnlyMounts: boolean
   readonly selinuxEnabled: boolean
+  /** Of the daemon: configured ones, generated files, volumes that the image declares. */
+  readonly own: readonly OciMount[]
 }
 
 export interface MountSet {
@@ -51,6 +53,7 @@ export const mounts = (input: MountInput): MountSet => {
     mounts: [
       ...defaultMounts(input).filter((mount) => !isReplaced(mount, requested)),
       ...etcMounts(input).filter((mount) => !isReplaced(mount, requested) && !isHidden(mount, requested, warnings)),
+      ...input.own.filter((mount) => !isReplaced(mount, requested) && !isHidden(mount, requested, warnings)),
       ...requested.map(({ oci }) => oci),
     ].sort((a, b) => depth(a.destination) - depth(b.destination)),
     ...(rootfsPropagation && { rootfsPropagation }),

@@ -55,16 +55,19 @@ export interface EnvironmentInput {
   readonly image: ImageDefaults
   readonly hostname: string
   readonly home: string
+  /** "KEY=value" of the configuration. */
+  readonly defaults?: readonly string[] | undefined
 }
 
 /**
- * The environment, each name once: defaults < image < request. The host name is a fact about the pod, so that only the
+ * The environment, each name once: built in < configured < image < request. The host name is a fact about the pod, so that only the
  * request may say otherwise; an image made from a running container would carry that container's.
  * @throws RuntimeError for names and values that no process could be given exactly
  */
-export const environment = ({ config, image, hostname, home }: EnvironmentInput): string[] => {
+export const environment = ({ config, image, hostname, home, defaults = [] }: EnvironmentInput): string[] => {
   const env = new Map([['PATH', DEFAULT_PATH]])
   if (config.tty) env.set('TERM', 'xterm')
+  for (const entry of defaults) setFromImage(env, entry)
   for (const entry of image.env) setFromImage(env, entry)
   if (hostname !== '') env.set('HOSTNAME', hostname)
   for (const variable of config.envs) env.set(...requestVariable(variable))

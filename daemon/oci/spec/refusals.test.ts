@@ -45,7 +45,12 @@ const refusals: readonly Refusal[] = [
     'invalid-argument',
     /privileged/,
   ],
-  ['CDI devices', { container: { CDIDevices: [{ name: 'v.com/c=d' }] } }, 'unimplemented', /CDI_devices/],
+  [
+    'a CDI device without a class',
+    { container: { CDIDevices: [{ name: 'v.com=d' }] } },
+    'invalid-argument',
+    /CDI_devices/,
+  ],
   ['windows', { container: { windows: {} } }, 'invalid-argument', /windows/],
   ['an unknown stop signal', { container: { stopSignal: 99 } }, 'invalid-argument', /stop_signal/],
 

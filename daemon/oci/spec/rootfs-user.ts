@@ -9,8 +9,8 @@ import { messageOf } from '#proto/errors.ts'
 import { impossible } from './refuse.ts'
 
 export interface UserFiles {
-  readonly passwd?: string
-  readonly group?: string
+  readonly passwd?: string | undefined
+  readonly group?: string | undefined
 }
 
 const MAX_BYTES = 1024 * 1024

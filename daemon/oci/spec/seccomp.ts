@@ -14,6 +14,14 @@ export interface SeccompInput {
   readonly capabilities: readonly string[]
   /** The text of the file that `localhostSeccompPath` names. */
   readonly localhostProfile?: string | undefined
+  /** Of the configuration, instead of ours: for RuntimeDefault, and for privileged containers, which else have none. */
+  readonly defaultProfile?: ProfileFile | undefined
+  readonly privilegedProfile?: ProfileFile | undefined
+}
+
+export interface ProfileFile {
+  readonly path: string
+  readonly text: string
 }
 
 /**
@@ -30,21 +38,27 @@ export const localhostSeccompPath = (security: LinuxContainerSecurityContext | u
 }
 
 /** @throws RuntimeError invalid-argument, failed-precondition */
-export const seccomp = ({ security, host, capabilities, localhostProfile }: SeccompInput): OciSeccomp | undefined => {
-  if (!security || security.privileged) return undefined
+export const seccomp = (input: SeccompInput): OciSeccomp | undefined => {
+  const { security, host, capabilities, localhostProfile, defaultProfile, privilegedProfile } = input
+  if (!security) return undefined
+  const parse = ({ path, text }: ProfileFile, architectures: readonly string[]): OciSeccomp =>
+    parseSeccompProfile(text, quoted(path), { architectures, dockerArch: host.arch, capabilities })
+  if (security.privileged) {
+    return privilegedProfile && confined(host, (architectures) => parse(privilegedProfile, architectures))
+  }
   const choice = profileChoice('seccomp', security.seccomp, security.seccompProfilePath)
   if (choice.kind === 'unset' || choice.kind === 'unconfined') return undefined
   return confined(host, (architectures) => {
-    if (choice.kind === 'runtime-default') return defaultSeccomp(architectures, host.arch, capabilities)
+    if (choice.kind === 'runtime-default') {
+      return defaultProfile
+        ? parse(defaultProfile, architectures)
+        : defaultSeccomp(architectures, host.arch, capabilities)
+    }
     const path = localhostSeccompPath(security)
     if (path === undefined || localhostProfile === undefined) {
       throw impossible(`Seccomp profile ${quoted(choice.ref)} was not read`)
     }
-    return parseSeccompProfile(localhostProfile, quoted(path), {
-      architectures,
-      dockerArch: host.arch,
-      capabilities,
-    })
+    return parse({ path, text: localhostProfile }, architectures)
   })
 }
 

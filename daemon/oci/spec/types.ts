@@ -7,6 +7,7 @@ export interface OciSpec {
   readonly process: OciProcess
   readonly mounts: readonly OciMount[]
   readonly annotations: Readonly<Record<string, string>>
+  readonly hooks?: OciHooks
   readonly linux: OciLinux
 }
 
@@ -20,9 +21,38 @@ export interface OciProcess {
   readonly capabilities: OciCapabilities
   readonly noNewPrivileges: boolean
   readonly oomScoreAdj: number
+  readonly rlimits?: readonly OciRlimit[]
   readonly apparmorProfile?: string
   readonly selinuxLabel?: string
 }
+
+/** Infinity is "no limit"; see `specText`. */
+export interface OciRlimit {
+  /** "RLIMIT_NOFILE". */
+  readonly type: string
+  readonly soft: number
+  readonly hard: number
+}
+
+export interface OciHook {
+  readonly path: string
+  /** The first is the program's name. */
+  readonly args?: readonly string[]
+  readonly env?: readonly string[]
+  /** Seconds. */
+  readonly timeout?: number
+}
+
+export const HOOK_STAGES = [
+  'prestart',
+  'createRuntime',
+  'createContainer',
+  'startContainer',
+  'poststart',
+  'poststop',
+] as const
+
+export type OciHooks = Readonly<Partial<Record<(typeof HOOK_STAGES)[number], readonly OciHook[]>>>
 
 export interface OciUser {
   readonly uid: number
@@ -128,3 +158,17 @@ export interface OciSyscallArgument {
   readonly valueTwo?: number
   readonly op: string
 }
+
+declare global {
+  interface JSON {
+    /** ES2026; TypeScript does not know it yet. */
+    rawJSON(text: string): unknown
+  }
+}
+
+/** 2^64 - 1, which is no number of JavaScript. */
+const UNLIMITED = JSON.rawJSON('18446744073709551615')
+
+/** The text of config.json. */
+export const specText = (spec: OciSpec): string =>
+  JSON.stringify(spec, (_key, value: unknown) => (value === Number.POSITIVE_INFINITY ? UNLIMITED : value))

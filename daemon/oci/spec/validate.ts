@@ -2,8 +2,6 @@
  * What a CreateContainer request must be before anything is made for it. Refuses contradictions and whatever this version
  * cannot do; values that depend on the host or the image are refused by the spec parts.
  */
-
-import { RuntimeError } from '#proto/errors.ts'
 import {
   type ContainerConfig,
   type LinuxContainerSecurityContext,
@@ -11,6 +9,7 @@ import {
   NamespaceMode,
   SupplementalGroupsPolicy,
 } from '#proto/generated/api.ts'
+import { parseCdiName } from '../cdi/spec-file.ts'
 import { apparmor } from './apparmor.ts'
 import { ALL_CAPABILITIES, capabilities } from './capabilities.ts'
 import { checkAccess } from './devices.ts'
@@ -26,7 +25,9 @@ export const validateContainerConfig = (config: ContainerConfig): void => {
   checkOptionalLine('image.user_specified_image', config.image?.userSpecifiedImage ?? '', MAX_REFERENCE)
   checkLogPath(config.logPath)
   if (config.windows) throw invalid('windows is set, but this is a runtime for Linux')
-  if (config.CDIDevices.length > 0) throw new RuntimeError('unimplemented', 'CDI_devices are not supported yet')
+  for (const { name } of config.CDIDevices) {
+    if (!parseCdiName(name)) throw invalid(`CDI_devices has ${quoted(name)}, which is not "vendor/class=device"`)
+  }
   for (const [index, mount] of config.mounts.entries()) checkMount(`mounts[${index}]`, mount)
   for (const [index, device] of config.devices.entries()) {
     absolutePath(`devices[${index}].host_path`, device.hostPath)
