@@ -32,15 +32,11 @@ export async function sweep(needs: SweepNeeds): Promise<void> {
     if (id) releaseNamespaces(needs.linux, needs.paths.sandbox(id))
     return true
   })
-<<<<<<< Updated upstream
-  await needs.network.resume((id) => fateOf(needs, id))
-=======
   await sweepDirectory(needs, needs.paths.ownVolumes, async (name) => {
     const id = ContainerId.safeParse(name).data
     return !id || !needs.containers.get(id)
   })
-  await sweepNetwork(needs)
->>>>>>> Stashed changes
+  await needs.network.resume((id) => fateOf(needs, id))
   for (const id of await needs.storage.rootfs.list()) {
     const known = ContainerId.safeParse(ownerOfRootfs(id)).data
     if (!known || !needs.containers.get(known)) await needs.storage.rootfs.remove(id)
