@@ -39,6 +39,8 @@ export interface CriClient {
   images: Calls<typeof ImageServiceService>
   /** Any method by path with raw bytes: for methods that do not exist. */
   raw(path: string, request: Buffer): Promise<Buffer>
+  /** All messages of a server stream, undecoded. */
+  stream(path: string, request: Buffer): Promise<Buffer[]>
   /** The code of a server stream's end. */
   streamStatus(path: string): Promise<status>
   close(): void
@@ -66,6 +68,7 @@ export function connectCri(socketPath: string): CriClient {
         (bytes) => bytes,
         {},
       ),
+    stream: (path, request) => stream(client, path, request),
     streamStatus: (path) => streamStatus(client, path),
     close: () => client.close(),
   }
@@ -117,6 +120,12 @@ function unary<R>(
     signal?.addEventListener('abort', cancel, { once: true })
     if (signal?.aborted) cancel()
   })
+}
+
+function stream(client: Client, path: string, request: Buffer): Promise<Buffer[]> {
+  const raw = (bytes: Buffer) => bytes
+  const call = client.makeServerStreamRequest(path, raw, raw, request, { deadline: Date.now() + DEFAULT_TIMEOUT_MS })
+  return call.toArray()
 }
 
 function streamStatus(client: Client, path: string): Promise<status> {

@@ -1,10 +1,12 @@
 /** The RPC table of the image service: decode, one use case, encode. What is not here answers UNIMPLEMENTED by itself. */
-import type { ImageServiceServer } from '#proto/generated/api.ts'
+import type { ImageRecord, Images } from '#image/image-store.ts'
+import type { ImageFilter, ImageServiceServer } from '#proto/generated/api.ts'
 import type { Parts } from '../parts.ts'
 import { filesystemUsage, imageInfo, imageMessage, imageReference, registryAuth } from './image-messages.ts'
 import type { Unary } from './rpc.ts'
+import { inChunks, type Streaming } from './stream-rpc.ts'
 
-export const imageService = ({ images }: Parts, unary: Unary): Partial<ImageServiceServer> => ({
+export const imageService = ({ images }: Parts, unary: Unary, streaming: Streaming): Partial<ImageServiceServer> => ({
   pullImage: unary(async ({ image, auth }, signal) => {
     const reference = imageReference(image)
     const record = await images.pull({ reference, ...(auth && { auth: registryAuth(auth) }), signal })
@@ -15,11 +17,10 @@ export const imageService = ({ images }: Parts, unary: Unary): Partial<ImageServ
     const record = images.resolve(imageReference(image))
     return { image: record && imageMessage(record), info: record && verbose ? imageInfo(record) : {} }
   }),
-  listImages: unary(({ filter }) => {
-    const name = filter?.image?.image
-    const wanted = name ? [images.resolve(name)] : images.list()
-    return { images: wanted.flatMap((record) => (record ? [imageMessage(record)] : [])) }
-  }),
+  listImages: unary(({ filter }) => ({ images: wanted(images, filter).map(imageMessage) })),
+  streamImages: streaming(({ filter }) =>
+    inChunks(wanted(images, filter), (some) => ({ images: some.map(imageMessage) })),
+  ),
   removeImage: unary(async ({ image }) => {
     await images.remove(imageReference(image))
     return {}
@@ -32,3 +33,11 @@ export const imageService = ({ images }: Parts, unary: Unary): Partial<ImageServ
     }
   }),
 })
+
+/** All images, or the one that the filter names. */
+function wanted(images: Images, filter: ImageFilter | undefined): readonly ImageRecord[] {
+  const name = filter?.image?.image
+  if (!name) return images.list()
+  const record = images.resolve(name)
+  return record ? [record] : []
+}

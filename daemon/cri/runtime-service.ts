@@ -21,11 +21,12 @@ import { containerInfo, containerItem, containerStatus } from './container-messa
 import { cgroupDriver, required } from './messages.ts'
 import type { Unary } from './rpc.ts'
 import { sandboxInfo, sandboxItem, sandboxStatus } from './sandbox-messages.ts'
+import { inChunks, type Streaming } from './stream-rpc.ts'
 
 /** The version of the runtime's own VersionRequest protocol that the kubelet has always been told. */
 const VERSION_MESSAGE = '0.1.0'
 
-export const runtimeService = (parts: Parts, unary: Unary): Partial<RuntimeServiceServer> => ({
+export const runtimeService = (parts: Parts, unary: Unary, streaming: Streaming): Partial<RuntimeServiceServer> => ({
   version: unary(() => ({
     version: VERSION_MESSAGE,
     runtimeName: RUNTIME_NAME,
@@ -55,6 +56,9 @@ export const runtimeService = (parts: Parts, unary: Unary): Partial<RuntimeServi
     return sandboxStatus(sandbox, verbose ? sandboxInfo(parts, sandbox) : {})
   }),
   listPodSandbox: unary(({ filter }) => ({ items: listSandboxes(parts, filter).map(sandboxItem) })),
+  streamPodSandboxes: streaming(({ filter }) =>
+    inChunks(listSandboxes(parts, filter), (some) => ({ podSandboxes: some.map(sandboxItem) })),
+  ),
 
   updatePodSandboxResources: unary(async ({ podSandboxId, overhead, resources }) => {
     await updateSandboxResources(parts, podSandboxId, { overhead, resources })
@@ -81,6 +85,9 @@ export const runtimeService = (parts: Parts, unary: Unary): Partial<RuntimeServi
     return {}
   }),
   listContainers: unary(({ filter }) => ({ containers: listContainers(parts, filter).map(containerItem) })),
+  streamContainers: streaming(({ filter }) =>
+    inChunks(listContainers(parts, filter), (some) => ({ containers: some.map(containerItem) })),
+  ),
   containerStatus: unary(async ({ containerId, verbose }) => {
     const container = parts.containers.require(containerId)
     return containerStatus(container, verbose ? await containerInfo(parts, container) : {})

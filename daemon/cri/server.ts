@@ -9,6 +9,7 @@ import type { Parts } from '../parts.ts'
 import { imageService } from './image-service.ts'
 import { unaryCalls } from './rpc.ts'
 import { runtimeService } from './runtime-service.ts'
+import { streamingCalls } from './stream-rpc.ts'
 
 /** The kubelet's own limit for what it receives; nothing it sends comes near. */
 const maxMessageBytes = 16 * 1024 * 1024
@@ -26,8 +27,9 @@ export async function serveCri(parts: Parts, listen: string): Promise<CriServer>
     'grpc.enable_channelz': 0,
   })
   const unary = unaryCalls(parts.log)
-  addService(server, RuntimeServiceService, runtimeService(parts, unary))
-  addService(server, ImageServiceService, imageService(parts, unary))
+  const streaming = streamingCalls(parts.log)
+  addService(server, RuntimeServiceService, runtimeService(parts, unary, streaming))
+  addService(server, ImageServiceService, imageService(parts, unary, streaming))
   await removeStaleSocket(listen)
   await bind(server, listen)
   return { close: (graceMs) => close(server, listen, graceMs) }
