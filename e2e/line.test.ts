@@ -42,6 +42,7 @@ const IMPLEMENTED = new Set([
   ...['runPodSandbox', 'stopPodSandbox', 'removePodSandbox', 'podSandboxStatus', 'listPodSandbox'],
   ...['createContainer', 'startContainer', 'stopContainer', 'removeContainer', 'containerStatus', 'listContainers'],
   ...['execSync', 'reopenContainerLog', 'updateContainerResources', 'updatePodSandboxResources'],
+  ...['updateRuntimeConfig', 'streamPodSandboxes', 'streamContainers', 'streamImages'],
   ...['listImages', 'imageStatus', 'pullImage', 'removeImage', 'imageFsInfo'],
 ])
 
