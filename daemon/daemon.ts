@@ -2,6 +2,7 @@
 import { mkdir } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { type Images, openImages } from '#image/image-store.ts'
+import type { AdoptedChildren } from '#linux/adopted-children.ts'
 import { isErrno } from '#linux/errno.ts'
 import type { HostFacts } from '#linux/host-facts.ts'
 import { linux as realLinux } from '#linux/linux.ts'
@@ -38,10 +39,16 @@ const closeGraceMs = 10_000
 
 /**
  * Open everything, bring the records up to date, then listen.
+ * @param children the orphans that this process takes in
  * @param watcher is told of each stage of each operation
  * @throws RuntimeError failed-precondition when another daemon has the same directories or socket
  */
-export async function startDaemon(config: Config, log: Log, watcher?: StageWatcher): Promise<Daemon> {
+export async function startDaemon(
+  config: Config,
+  log: Log,
+  children: AdoptedChildren,
+  watcher?: StageWatcher,
+): Promise<Daemon> {
   const linux = realLinux
   const paths = pathsUnder(config.root, config.state)
   await makeDirectories(config, paths)
@@ -75,6 +82,7 @@ export async function startDaemon(config: Config, log: Log, watcher?: StageWatch
     config,
     log,
     linux,
+    children,
     host,
     specHost: specHost(host),
     bootId: linux.bootId(),

@@ -197,9 +197,10 @@ test('e2e works on built programs: of our sources it may import the generated me
   assert.deepEqual(violations(rule), [])
 })
 
-test('processes are started in three places', () => {
+test('processes are started in four places', () => {
   const starters = new Set([
     'storage/linux/run-command.ts',
+    'storage/linux/run-with-pipes.ts',
     'conmon/runtime.ts',
     'daemon/monitor/launch-monitor.ts',
     'proto/generate.ts',

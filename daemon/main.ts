@@ -67,9 +67,9 @@ async function serve({ flags }: CommandLine): Promise<void> {
   })
   // Whatever the caller left open is not for our children.
   linux.setAllCloexec()
-  adoptOrphans(linux)
+  const children = adoptOrphans(linux)
   const die = () => process.kill(process.pid, 'SIGKILL')
-  const daemon = await startDaemon(config, log, crashPoint(process.env.CRICKET_CRASH_POINT, die))
+  const daemon = await startDaemon(config, log, children, crashPoint(process.env.CRICKET_CRASH_POINT, die))
   giveBackMemory()
   await terminated()
   await daemon.close()

@@ -1,5 +1,6 @@
 /** The parts of a daemon that use cases are handed. Built once in `daemon.ts`; a use case names the few it needs. */
 import type { Images } from '#image/image-store.ts'
+import type { AdoptedChildren } from '#linux/adopted-children.ts'
 import type { HostFacts } from '#linux/host-facts.ts'
 import type { Linux } from '#linux/linux.ts'
 import type { Log } from '#proto/log.ts'
@@ -24,6 +25,8 @@ export interface Parts {
   readonly config: Config
   readonly log: Log
   readonly linux: Linux
+  /** Processes that became ours when their parent ended. */
+  readonly children: AdoptedChildren
   readonly host: HostFacts
   /** The same host as the OCI spec parts see it. */
   readonly specHost: SpecHost

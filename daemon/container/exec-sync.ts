@@ -1,19 +1,25 @@
 /**
  * ExecSync: run a command in a container to its end and hand back its output. A child of the daemon, without a monitor
  * (design D4): the kubelet does this for every probe.
+ *
+ * The answer waits for the command, not for what it left running in the background with its output open: once nothing more
+ * has come for two tenths of a second, and after five seconds at the latest, reading ends (`output-pipe.ts`). containerd
+ * waits for ever unless it is configured not to, and so fails probes that start a daemon.
  */
-import { mkdtemp, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { RuntimeError } from '#proto/errors.ts'
-import { type ExecResult, runtimeCli } from '../oci/runtime-cli.ts'
+import { type ExecResult, runExec } from '../oci/run-exec.ts'
 import type { Parts } from '../parts.ts'
 import type { Container } from './container.ts'
-import { killTree } from './kill-tree.ts'
+import { Cut } from './cut-short.ts'
 
-export type ExecNeeds = Pick<Parts, 'containers' | 'handlers' | 'linux' | 'log' | 'paths'>
+export type ExecNeeds = Pick<Parts, 'children' | 'containers' | 'handlers' | 'linux' | 'paths'>
 
-/** Each stream is cut here; the rest is read and thrown away (api.proto, ExecSyncResponse). */
-const maxOutput = 16 * 1024 * 1024
+/**
+ * What fits into the 16 MiB that the kubelet takes in one message, both streams together; the rest is read and thrown away
+ * (api.proto, ExecSyncResponse).
+ */
+const maxOutput = 16 * 1024 * 1024 - 1024
 
 export interface ExecSyncOutput {
   readonly stdout: Buffer
@@ -34,12 +40,7 @@ export async function execSync(
 ): Promise<ExecSyncOutput> {
   if (command.length === 0) throw new RuntimeError('invalid-argument', 'ExecSync: cmd is empty')
   const container = running(needs, idOrPrefix)
-  const dir = await mkdtemp(join(needs.paths.container(container.record.id).dir, 'exec-'))
-  try {
-    return output(await run(needs, container, { command, dir, timeoutSeconds, signal }))
-  } finally {
-    await rm(dir, { recursive: true, force: true })
-  }
+  return output(await run(needs, container, { command, timeoutSeconds, signal }))
 }
 
 function running(needs: ExecNeeds, idOrPrefix: string): Container {
@@ -54,51 +55,43 @@ function running(needs: ExecNeeds, idOrPrefix: string): Container {
 
 interface Run {
   readonly command: readonly string[]
-  readonly dir: string
   readonly timeoutSeconds: bigint
   readonly signal: AbortSignal | undefined
 }
 
-/** The longest wait that Node's timers can hold, which is 24 days. */
-const longestTimerMs = 2 ** 31 - 1
-
-async function run(
-  needs: ExecNeeds,
-  container: Container,
-  { command, dir, timeoutSeconds, signal }: Run,
-): Promise<ExecResult> {
+async function run(needs: ExecNeeds, container: Container, request: Run): Promise<ExecResult> {
   const { id, runtimeHandler } = container.record
-  const pidFile = join(dir, 'pid')
-  const late = new RuntimeError(
-    'deadline-exceeded',
-    `Command in container "${id}" took longer than ${timeoutSeconds} s`,
-  )
-  const ending = new AbortController()
-  const end = async (why: unknown) => {
-    // The processes of the command first: killing the runtime alone would leave them behind in the container.
-    await killTree(needs.linux, pidFile)
-    ending.abort(why)
-  }
-  const onAbort = () => void end(signal?.reason)
+  const { command, timeoutSeconds, signal } = request
+  const cut = new Cut(needs.linux)
+  const late = () =>
+    new RuntimeError('deadline-exceeded', `Command in container "${id}" took longer than ${timeoutSeconds} s`)
+  const onAbort = () => cut.now(signal?.reason)
+  if (timeoutSeconds > 0n) cut.after(Number(timeoutSeconds) * 1000, late)
   signal?.addEventListener('abort', onAbort, { once: true })
-  const timer =
-    timeoutSeconds > 0n
-      ? setTimeout(() => void end(late), Math.min(Number(timeoutSeconds) * 1000, longestTimerMs))
-      : undefined
   try {
-    const cli = runtimeCli(needs.handlers.resolve(runtimeHandler))
-    return await cli.exec({ id, command, pidFile, maxOutput, signal: ending.signal })
-  } catch (error) {
-    ending.signal.throwIfAborted()
-    throw error
+    const pidFile = nextPidFile(needs.paths.container(id).dir)
+    const result = runExec(needs.handlers.resolve(runtimeHandler), needs.children, {
+      id,
+      command,
+      pidFile,
+      maxOutput,
+      root: (pid) => cut.isRoot(pid),
+      ended: () => cut.inTime(),
+    })
+    return await cut.orResult(result)
   } finally {
-    clearTimeout(timer)
+    cut.inTime()
     signal?.removeEventListener('abort', onAbort)
   }
 }
 
+let commands = 0
+
+/** In the container's own directory on tmpfs, which goes with the container. Of this process, so that no two are the same. */
+const nextPidFile = (dir: string): string => join(dir, `exec-${process.pid}-${++commands}.pid`)
+
 const output = ({ exit, stdout, stderr }: ExecResult): ExecSyncOutput => ({
   stdout,
-  stderr,
+  stderr: stderr.subarray(0, maxOutput - stdout.length),
   exitCode: exit.how === 'exited' ? exit.code : 128 + exit.signal,
 })

@@ -6,12 +6,11 @@ import type { ProcessIdentity } from '#linux/proc.ts'
 const { SIGKILL, SIGSTOP } = constants.signals
 
 /**
- * Stop, then kill, the process whose pid stands in `pidFile` and its descendants. Stopped processes cannot fork, so the
- * walk ends when it finds no process that was not stopped yet. Nothing happens when the file is absent.
+ * Stop, then kill, a process and its descendants. Stopped processes cannot fork, so the walk ends when it finds no process
+ * that was not stopped yet. The pid must be one that cannot change hands meanwhile: a child nobody has waited for.
  */
-export async function killTree(linux: Linux, pidFile: string): Promise<void> {
-  const text = await linux.readFileIfExists(pidFile)
-  const root = text && linux.processIdentity(Number.parseInt(text.toString(), 10))
+export function killTree(linux: Linux, pid: number): void {
+  const root = linux.processIdentity(pid)
   if (!root) return
   const stopped = new Map<number, ProcessIdentity>()
   // A fork that was under way while its parent was stopped shows only in the next round.

@@ -1,5 +1,4 @@
 /** The runtime's arguments for running one more command in a container. */
-import type { CommandExit } from '#linux/run-command.ts'
 import { invalid } from './spec/refuse.ts'
 
 /**
@@ -9,14 +8,8 @@ import { invalid } from './spec/refuse.ts'
 export interface ExecCommand {
   readonly id: string
   readonly command: readonly string[]
-  /** Absolute; the runtime writes the command's pid there once it runs. Must not exist. */
+  /** Absolute; the runtime writes the command's pid there once it runs. Must not exist, and is removed in the end. */
   readonly pidFile: string
-}
-
-export interface ExecResult {
-  readonly exit: CommandExit
-  readonly stdout: Buffer
-  readonly stderr: Buffer
 }
 
 /** @throws RuntimeError invalid-argument for a command that no process could be given */
@@ -26,5 +19,5 @@ export const execArguments = (root: string, { id, command, pidFile }: ExecComman
     if (word.includes('\0')) throw invalid(`cmd[${index}] holds a NUL character`)
   }
   // The runtime reads no options after the id, so that words such as "--help" belong to the command.
-  return ['--root', root, 'exec', '--pid-file', pidFile, id, ...command]
+  return ['--root', root, 'exec', '--detach', '--pid-file', pidFile, id, ...command]
 }

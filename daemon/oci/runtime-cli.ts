@@ -11,11 +11,8 @@ import { makePipe } from '#linux/pipes.ts'
 import { type CommandResult, runCommand } from '#linux/run-command.ts'
 import { RuntimeError } from '#proto/errors.ts'
 import { describeExit, sanitise } from './complaint.ts'
-import { type ExecCommand, type ExecResult, execArguments } from './exec-sync-command.ts'
 import { parseFeatures, type RuntimeFeatures } from './runtime-features.ts'
 import type { OciResources } from './spec/types.ts'
-
-export type { ExecResult } from './exec-sync-command.ts'
 
 /** Which program, and where it keeps its state. */
 export interface RuntimeProgram {
@@ -31,12 +28,6 @@ export interface RuntimeState {
   readonly bundle: string
 }
 
-export interface ExecRequest extends ExecCommand {
-  readonly signal?: AbortSignal
-  /** Bytes kept of stdout and of stderr each. */
-  readonly maxOutput?: number
-}
-
 export interface RuntimeCli {
   /** undefined: the runtime does not know the container. */
   state(id: string, signal?: AbortSignal): Promise<RuntimeState | undefined>
@@ -47,12 +38,6 @@ export interface RuntimeCli {
   delete(id: string, options?: { force?: boolean }): Promise<void>
   /** @throws RuntimeError not-found, or failed-precondition when the runtime cannot apply them */
   update(id: string, resources: OciResources): Promise<void>
-  /**
-   * Run a command in a container to its end.
-   * @throws RuntimeError failed-precondition when it could not be started; cancelled when `signal` aborts: then only the
-   *   runtime's own process is gone, and the command is the caller's to kill (its pid is in `pidFile`)
-   */
-  exec(request: ExecRequest): Promise<ExecResult>
   /** undefined: the runtime has no such command. */
   features(): Promise<RuntimeFeatures | undefined>
 }
@@ -70,7 +55,6 @@ export const runtimeCli = (program: RuntimeProgram): RuntimeCli => {
     kill: (id, signal, options) => kill(program, call, { id, signal: String(signal), all: options?.all ?? false }),
     delete: (id, options) => remove(program, call, id, options?.force ?? false),
     update: (id, resources) => update(program, call, id, resources),
-    exec: (request) => exec(program, request),
     features: () => features(program),
   }
 }
@@ -181,21 +165,6 @@ const withInput = async <T>(text: string, use: (stdin: number) => Promise<T>): P
   } finally {
     closeSync(read)
   }
-}
-
-const exec = async (program: RuntimeProgram, request: ExecRequest): Promise<ExecResult> => {
-  const { id, pidFile, signal, maxOutput } = request
-  const result = await runCommand(program.path, execArguments(program.root, request), {
-    ...(signal && { signal }),
-    ...(maxOutput !== undefined && { maxOutput }),
-  })
-  // The runtime writes the file once the command runs; without it the output and exit code are the runtime's own.
-  const hasStarted = await stat(pidFile).then(
-    () => true,
-    () => false,
-  )
-  if (!hasStarted) throw failure(`Cannot run a command in container "${id}"`, result)
-  return result
 }
 
 const features = async ({ path }: RuntimeProgram): Promise<RuntimeFeatures | undefined> => {

@@ -1,5 +1,7 @@
 /** The OCI runtimes of the configuration, by the handler name that a RuntimeClass uses. */
 
+import { basename } from 'node:path'
+import { SealedCopy } from '#linux/sealed-copy.ts'
 import { messageOf } from '#proto/errors.ts'
 import type { Log } from '#proto/log.ts'
 import type { RuntimeHandlerConfig } from '../config/schema.ts'
@@ -17,6 +19,8 @@ export interface RuntimeHandler {
   readonly seccompProfile?: string | undefined
   readonly privilegedWithoutHostDevices?: boolean | undefined
   readonly features: RuntimeFeatures
+  /** From where commands are run in containers, when that is not `path`. */
+  readonly execPath?: () => string
 }
 
 export interface RuntimeHandlers {
@@ -55,10 +59,20 @@ export const runtimeHandlers = (defaultName: string, handlers: readonly RuntimeH
 }
 
 const probe = async (program: Omit<RuntimeHandler, 'features'>, log: Log): Promise<RuntimeHandler> => {
+  const handler = { ...program, ...sealed(program.path) }
   try {
-    return { ...program, features: (await runtimeCli(program).features()) ?? UNKNOWN_FEATURES }
+    return { ...handler, features: (await runtimeCli(program).features()) ?? UNKNOWN_FEATURES }
   } catch (error) {
     log.warn('Cannot ask an OCI runtime for its features', { handler: program.name, why: messageOf(error) })
-    return { ...program, features: UNKNOWN_FEATURES }
+    return { ...handler, features: UNKNOWN_FEATURES }
   }
+}
+
+/** Those that would copy or mount themselves before each command; others may need to know where they lie. */
+const sealing = new Set(['runc', 'crun'])
+
+const sealed = (path: string): Pick<RuntimeHandler, 'execPath'> => {
+  if (!sealing.has(basename(path))) return {}
+  const copy = new SealedCopy(path)
+  return { execPath: () => copy.path() }
 }

@@ -75,6 +75,7 @@ const x64 = {
   syncfs: 306,
   setns: 308,
   renameat2: 316,
+  memfd_create: 319,
   statx: 332,
 }
 
@@ -141,6 +142,7 @@ const arm64: Record<SyscallName, number> = {
   syncfs: 267,
   setns: 268,
   renameat2: 276,
+  memfd_create: 279,
   statx: 291,
 }
 
