@@ -4,6 +4,7 @@
  * name, so sites do not see each other.
  */
 
+import { createHash } from 'node:crypto'
 import { readdir, readFile, readlink, rmdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -40,12 +41,13 @@ export const describeLeftovers = (found: Leftover[]): string =>
   found.map(({ kind, what }) => `${kind} ${what}`).join('\n')
 
 async function look(site: Site, except: number[]): Promise<Leftover[]> {
-  const [mounts, processes, cgroups, links, rules, addresses] = await Promise.all([
+  const [mounts, processes, cgroups, links, rules, tables, addresses] = await Promise.all([
     mountsOf(site),
     processesOf(site, except),
     cgroupsOf(site),
     linksOf(site),
     rulesOf(site),
+    tablesOf(site),
     addressesOf(site),
   ])
   return [
@@ -53,7 +55,7 @@ async function look(site: Site, except: number[]): Promise<Leftover[]> {
     ...processes.map(({ pid, name }) => ({ kind: 'process', what: `${pid} ${name}` }) as const),
     ...cgroups.filter(({ top }) => !top).map(({ path }) => ({ kind: 'cgroup', what: path }) as const),
     ...links.map((what) => ({ kind: 'link', what }) as const),
-    ...rules.map((what) => ({ kind: 'rule', what }) as const),
+    ...[...rules, ...tables].map((what) => ({ kind: 'rule', what }) as const),
     ...addresses.map((what) => ({ kind: 'address', what }) as const),
   ]
 }
@@ -138,6 +140,16 @@ async function rulesOf(site: Site): Promise<string[]> {
   return stdout.split('\n').filter((line) => line.includes(site.network.name))
 }
 
+/** The nftables table for host ports, whose name the daemon makes of its root directory. */
+function tableOf(site: Site): string {
+  return `cricket_${createHash('sha256').update(site.path('root')).digest('hex').slice(0, 8)}`
+}
+
+async function tablesOf(site: Site): Promise<string[]> {
+  const { stdout = '' } = await tryRun('nft', ['list', 'tables', 'inet'])
+  return stdout.split('\n').filter((line) => line.endsWith(` ${tableOf(site)}`))
+}
+
 async function addressesOf(site: Site): Promise<string[]> {
   const names = await readdir(join(site.network.ipamDir, site.network.name)).catch(() => [])
   return names.filter((name) => /^[0-9a-f.:]+$/.test(name))
@@ -155,6 +167,7 @@ export async function sweepLeftovers(site: Site): Promise<void> {
   for (const { path } of await cgroupsOf(site)) await rmdir(path).catch(() => {})
   await tryRun('ip', ['link', 'delete', site.network.bridge])
   await sweepRules(site)
+  await tryRun('nft', ['delete', 'table', 'inet', tableOf(site)])
 }
 
 function kill(pid: number): void {
