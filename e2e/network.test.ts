@@ -8,11 +8,12 @@ import { before, describe, it } from 'node:test'
 import { status } from '@grpc/grpc-js'
 import { type DeepPartial, NamespaceMode, type PodSandboxConfig, Protocol } from '#proto/generated/api.ts'
 import { CriError } from './cri-client.ts'
-import { writeCricketConfig } from './cricket.ts'
+import { cricketProgram, writeCricketConfig } from './cricket.ts'
 import { useWorld, type World } from './harness.ts'
 import { processesOf } from './leftovers.ts'
-import { containerConfig, podConfig, removePod, startPod, until } from './pods.ts'
+import { containerConfig, podConfig, removeAllPods, removePod, startPod, until } from './pods.ts'
 import { freePort } from './registry.ts'
+import { Runtime } from './runtime.ts'
 
 const IDLE = ['sleep', '1000']
 const HTTPD = ['sh', '-c', 'mkdir /www; echo served > /www/index.html; exec httpd -f -p 8080 -h /www']
@@ -222,6 +223,45 @@ describe('host ports without a plugin for them', { skip: withoutNft }, () => {
     await removePod(world.cri, podSandboxId)
     await world.assertNothingLeft()
   })
+})
+
+describe('a daemon killed while it makes or ends a network', { skip: withoutNft }, () => {
+  const network = useNetwork()
+  const { world } = network
+
+  async function startWith(crashPoint?: string): Promise<Runtime> {
+    const program = cricketProgram(world.site)
+    const runtime = new Runtime({
+      ...program,
+      env: { ...program.env, ...(crashPoint && { CRICKET_CRASH_POINT: crashPoint }) },
+    })
+    await runtime.start()
+    return runtime
+  }
+
+  const RUN = ['network', 'network add', 'network result', 'host ports', 'publish'].map(
+    (stage) => `RunPodSandbox/${stage}`,
+  )
+  const STOP = ['network', 'namespaces', 'publish'].map((stage) => `StopPodSandbox/${stage}`)
+  for (const point of [...RUN, ...STOP]) {
+    it(`at ${point} leaves neither address nor rule, and the host port is free`, async () => {
+      if (world.runtime.isRunning) await world.runtime.stop()
+      const dying = await startWith(point)
+      const portMappings = [{ containerPort: 80, hostPort: await freePort() }]
+      const config = await podConfig(world.site, 'crashed', { portMappings })
+      const lost = dying.cri.runtime
+        .runPodSandbox({ config })
+        .then(({ podSandboxId }) => dying.cri.runtime.stopPodSandbox({ podSandboxId }))
+      await assert.rejects(lost)
+      await until('the daemon has died', 5000, async () => !dying.isRunning || undefined)
+      await world.runtime.start()
+      if (point.startsWith('Stop')) await removeAllPods(world.cri)
+      await world.assertNothingLeft()
+      const { podSandboxId } = await world.cri.runtime.runPodSandbox({ config })
+      await removePod(world.cri, podSandboxId)
+      await world.assertNothingLeft()
+    })
+  }
 })
 
 describe('a network whose plugins misbehave', () => {

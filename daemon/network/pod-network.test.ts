@@ -65,7 +65,7 @@ test('plugins get as runtimeConfig what they declare a capability for, and nothi
     ...chain(),
     plugins: [
       { type: 'one', capabilities: { ...capabilities, dns: false, mac: true, ips: true } },
-      { type: 'two', capabilities },
+      { type: 'two', capabilities: { ...capabilities, cgroupPath: true } },
     ],
   })
   const annotations = { 'kubernetes.io/egress-bandwidth': '1M', other: 'x' }
@@ -74,7 +74,7 @@ test('plugins get as runtimeConfig what they declare a capability for, and nothi
     { hostPort: 8080, containerPort: 80, protocol: 'tcp', hostIP: '127.0.0.1' },
     { hostPort: 0, containerPort: 81, protocol: 'tcp' },
   ] as const
-  const attachment = pod({ annotations, dns, portMappings })
+  const attachment = pod({ annotations, dns, portMappings, cgroupPath: '/kubepods/pod1' })
   const network = open()
   await network.attach(attachment)
   await network.detach(attachment)
@@ -85,7 +85,7 @@ test('plugins get as runtimeConfig what they declare a capability for, and nothi
     'io.kubernetes.cri.pod-annotations': annotations,
   }
   assert.deepEqual(one, expected)
-  assert.deepEqual(two, { ...expected, dns })
+  assert.deepEqual(two, { ...expected, dns, cgroupPath: '/kubepods/pod1' })
   assert.deepEqual([delOne, delTwo], [one, two])
 })
 
