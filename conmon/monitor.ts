@@ -11,7 +11,7 @@ import { existsSync } from 'node:fs'
 import { isAbsolute, join } from 'node:path'
 import { cgroupLayout, containerCgroupPath, removeCgroup } from '#linux/cgroup.ts'
 import { isErrno } from '#linux/errno.ts'
-import { bootId, isAlive, type ProcessIdentity, processIdentity } from '#linux/proc.ts'
+import { bootId, isAlive, type ProcessIdentity, parentOf, processIdentity } from '#linux/proc.ts'
 import { readBounded } from '#linux/read-bounded.ts'
 import { monotonicMs, realtimeNs } from '#linux/realtime.ts'
 import {
@@ -35,6 +35,7 @@ import { OomWatch } from './oom-watch.ts'
 import type { InitExit } from './reaper.ts'
 import type { Report } from './report.ts'
 import { Runtime, type RuntimeParts } from './runtime.ts'
+import { clean } from './runtime-complaint.ts'
 import { openStdio } from './stdio/open-stdio.ts'
 import type { ContainerStdio, Output } from './stdio/stdio.ts'
 import { settlesWithin } from './within.ts'
@@ -194,13 +195,16 @@ export class Monitor implements RequestHandler {
     return { init, stdio, record, cgroup, oom: cgroup === undefined ? undefined : new OomWatch(reactor, cgroup) }
   }
 
-  /** The runtime reports a pid only; until it is waited for, the process is there, dead or alive. */
+  /**
+   * The runtime reports a pid only; until it is waited for, the process is there, dead or alive. It became our child when the
+   * runtime ended: whoever is not is no process of the container, and must never be killed for one.
+   */
   #readInit(): ProcessIdentity {
     const path = join(this.#dir, monitorFiles.pid)
     const text = readBounded(path, 64).toString()
-    const init = /^\d+$/.test(text) ? processIdentity(Number(text)) : undefined
-    if (init === undefined)
-      throw new MonitorFailure('internal', `The runtime's pid file "${path}" names no process: "${text}"`)
+    const init = /^[1-9]\d*$/.test(text) ? processIdentity(Number(text)) : undefined
+    if (init === undefined || parentOf(init.pid) !== process.pid)
+      throw new MonitorFailure('internal', `The runtime's pid file "${path}" names no process of it: "${clean(text)}"`)
     return init
   }
 

@@ -1,7 +1,7 @@
 /** From what a failed runtime wrote to one message fit for an event: the right line, clean, short. Pure. */
 import type { Failure, FailureKind } from '#proto/conmon.ts'
 
-export const maxComplaintBytes = 8 * 1024
+export const maxComplaintBytes = 4 * 1024
 
 /**
  * Runtimes have one exit code for everything: their words are all there is to tell the user's mistake (a command that

@@ -2,11 +2,10 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { closeSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
-import { readSome, tryAgain } from '#linux/descriptor.ts'
-import { readable } from '#linux/epoll.ts'
 import { isErrno } from '#linux/errno.ts'
 import { makePipe, setNonblock } from '#linux/pipes.ts'
 import { type MonitorOptions, monitorFiles } from '#proto/conmon.ts'
+import { Drain } from './drain.ts'
 import { MonitorFailure } from './failure.ts'
 import type { OomScore } from './oom-score.ts'
 import { OpenFiles } from './open-files.ts'
@@ -53,7 +52,7 @@ export class Runtime {
     const files = ['--bundle', this.#dir, '--pid-file', join(this.#dir, monitorFiles.pid)]
     const running = this.#run(['create', ...files, ...stdio.runtimeArguments, id], stdio.runtimeStdio, createTimeoutMs)
     stdio.handOver()
-    this.#check('create', await running, () => stdio.complaint(maxComplaintBytes))
+    this.#check('create', await running, () => stdio.complaint())
   }
 
   /** @throws MonitorFailure with the runtime's words */
@@ -147,21 +146,18 @@ function killGroup(child: ChildProcess): void {
   }
 }
 
-/** A pipe for what a runtime says, always emptied so that the runtime never waits for a reader; only the beginning is kept. */
+/** A pipe for what a runtime says. */
 class Complaints {
   readonly write: number
   readonly #read: number
-  readonly #reactor: Reactor
-  readonly #kept = Buffer.alloc(maxComplaintBytes)
-  #length = 0
+  readonly #drain: Drain
 
   constructor(reactor: Reactor) {
     const pipe = makePipe()
     setNonblock(pipe.read, true)
     this.write = pipe.write
     this.#read = pipe.read
-    this.#reactor = reactor
-    reactor.add(this.#read, readable, () => this.#take())
+    this.#drain = new Drain(reactor, pipe.read, maxComplaintBytes)
   }
 
   handOver(): void {
@@ -169,19 +165,11 @@ class Complaints {
   }
 
   read(): Buffer {
-    this.#take()
-    return this.#kept.subarray(0, this.#length)
+    return this.#drain.read()
   }
 
   close(): void {
-    this.#reactor.remove(this.#read)
+    this.#drain.end()
     closeSync(this.#read)
-  }
-
-  #take(): void {
-    const room = this.#length < maxComplaintBytes ? this.#kept.subarray(this.#length) : Buffer.alloc(4096)
-    const count = readSome(this.#read, room)
-    if (count > 0 && this.#length < maxComplaintBytes) this.#length += count
-    if (count <= 0 && count !== tryAgain) this.#reactor.remove(this.#read)
   }
 }

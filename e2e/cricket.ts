@@ -13,6 +13,8 @@ export interface CricketConfig {
   insecureRegistries?: string[]
   preload?: string[]
   logLevel?: string
+  /** Where CNI plugins are, instead of the host's directories. */
+  binDirs?: string[]
   /** Further top-level sections, for instance `runtimes`. */
   sections?: Record<string, unknown>
 }
@@ -30,7 +32,7 @@ export async function writeCricketConfig(site: Site, config: CricketConfig = {})
       state: site.path('state'),
       listen: cricketSocket(site),
       logLevel: config.logLevel ?? 'info',
-      network: { configDir: network.configDir, binDirs: network.binDirs },
+      network: { configDir: network.configDir, binDirs: config.binDirs ?? network.binDirs },
       image: { insecureRegistries: config.insecureRegistries ?? [], preload: config.preload ?? [] },
       ...config.sections,
     }),

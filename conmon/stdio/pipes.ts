@@ -1,9 +1,10 @@
 /** The standard streams of a container without a terminal: real pipes, so that /dev/stdout can be opened in it. */
 import { closeSync, constants, fchmodSync, openSync } from 'node:fs'
-import { readSome } from '#linux/descriptor.ts'
 import { makePipe, setNonblock } from '#linux/pipes.ts'
+import { Drain } from '../drain.ts'
 import { MonitorFailure } from '../failure.ts'
 import type { Reactor } from '../reactor.ts'
+import { maxComplaintBytes } from '../runtime-complaint.ts'
 import { settlesWithin } from '../within.ts'
 import { ContainerInput } from './container-input.ts'
 import { OutputReader, readBytes } from './output-reader.ts'
@@ -20,6 +21,8 @@ export class PipeStdio implements ContainerStdio {
   readonly #output: Output
   readonly #stdout = makePipe()
   readonly #stderr = makePipe()
+  /** What the runtime's create and its hooks say; the container says nothing before it is started. */
+  readonly #early: { stdout: Drain; stderr: Drain }
   input: ContainerInput | undefined
   #readers: OutputReader[] = []
   #closers: (() => void)[]
@@ -30,6 +33,10 @@ export class PipeStdio implements ContainerStdio {
     for (const { read, write } of [this.#stdout, this.#stderr]) {
       setNonblock(read, true)
       fchmodSync(write, OUTPUT_MODE)
+    }
+    this.#early = {
+      stdout: new Drain(reactor, this.#stdout.read, maxComplaintBytes),
+      stderr: new Drain(reactor, this.#stderr.read, maxComplaintBytes),
     }
     const stdin = withInput ? this.#openInput() : openSync('/dev/null', constants.O_RDONLY)
     this.runtimeStdio = [stdin, this.#stdout.write, this.#stderr.write]
@@ -49,6 +56,11 @@ export class PipeStdio implements ContainerStdio {
   }
 
   async begin(): Promise<void> {
+    for (const name of ['stdout', 'stderr'] as const) {
+      const said = this.#early[name].read()
+      this.#early[name].end()
+      if (said.length > 0) this.#output.write(name, said)
+    }
     const buffer = Buffer.allocUnsafeSlow(readBytes)
     this.#readers = [
       new OutputReader(this.#reactor, this.#stdout.read, 'stdout', buffer, this.#output),
@@ -57,9 +69,8 @@ export class PipeStdio implements ContainerStdio {
     this.#closers = this.#readers.map((reader) => () => reader.close())
   }
 
-  complaint(maxBytes: number): Buffer {
-    const buffer = Buffer.alloc(maxBytes)
-    return buffer.subarray(0, Math.max(0, readSome(this.#stderr.read, buffer)))
+  complaint(): Buffer {
+    return this.#early.stderr.read()
   }
 
   async drain(timeoutMs: number): Promise<void> {
@@ -76,6 +87,7 @@ export class PipeStdio implements ContainerStdio {
 
   close(): void {
     this.input?.close()
+    for (const drain of [this.#early.stdout, this.#early.stderr]) drain.end()
     for (const close of this.#closers.splice(0)) close()
   }
 }

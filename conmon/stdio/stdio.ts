@@ -19,8 +19,8 @@ export interface ContainerStdio {
   handOver(): void
   /** The container exists: read its output from now on. */
   begin(): Promise<void>
-  /** What a runtime that failed wrote, at most `maxBytes` of it. */
-  complaint(maxBytes: number): Buffer
+  /** The beginning of what a runtime that failed wrote. */
+  complaint(): Buffer
   /** Reads to the end of the output, or until `timeoutMs` are over because somebody outside the container holds it open. */
   drain(timeoutMs: number): Promise<void>
   /** The container's input; undefined when it has none, and before `begin`. */

@@ -4,13 +4,15 @@
  */
 import { closeSync, constants, openSync } from 'node:fs'
 import { type ConsoleSocket, listenConsoleSocket } from '#linux/console-socket.ts'
-import { duplicate, readSome } from '#linux/descriptor.ts'
+import { duplicate } from '#linux/descriptor.ts'
 import { makePipe, setNonblock } from '#linux/pipes.ts'
 import { setOnlcr, setWindowSize } from '#linux/pty.ts'
 import { rawSys } from '#linux/sys.ts'
 import { monitorFiles } from '#proto/conmon.ts'
+import { Drain } from '../drain.ts'
 import { MonitorFailure } from '../failure.ts'
 import type { Reactor } from '../reactor.ts'
+import { maxComplaintBytes } from '../runtime-complaint.ts'
 import { settlesWithin } from '../within.ts'
 import { ContainerInput } from './container-input.ts'
 import { OutputReader, readBytes } from './output-reader.ts'
@@ -28,6 +30,7 @@ export class TerminalStdio implements ContainerStdio {
   readonly #reactor: Reactor
   readonly #output: Output
   readonly #complaints = makePipe()
+  readonly #said: Drain
   readonly #directory: number
   readonly #console: ConsoleSocket
   readonly #received: Promise<number>
@@ -42,6 +45,7 @@ export class TerminalStdio implements ContainerStdio {
     this.#reactor = reactor
     this.#output = output
     setNonblock(this.#complaints.read, true)
+    this.#said = new Drain(reactor, this.#complaints.read, maxComplaintBytes)
     const nothing = openSync('/dev/null', constants.O_RDONLY)
     this.runtimeStdio = [nothing, this.#complaints.write, this.#complaints.write]
     // A socket address holds 107 bytes, whatever the length of our directory's name.
@@ -77,9 +81,8 @@ export class TerminalStdio implements ContainerStdio {
     this.#reader = new OutputReader(this.#reactor, this.#master, 'stdout', buffer, this.#output)
   }
 
-  complaint(maxBytes: number): Buffer {
-    const buffer = Buffer.alloc(maxBytes)
-    return buffer.subarray(0, Math.max(0, readSome(this.#complaints.read, buffer)))
+  complaint(): Buffer {
+    return this.#said.read()
   }
 
   async drain(timeoutMs: number): Promise<void> {
@@ -104,6 +107,7 @@ export class TerminalStdio implements ContainerStdio {
     this.input?.close()
     this.#reader?.close()
     this.#console.close()
+    this.#said.end()
     closeSync(this.#complaints.read)
     closeSync(this.#directory)
   }

@@ -23,3 +23,10 @@ test('an error with a numeric code of its own never passes for a gRPC status', (
   const exit5 = Object.assign(new Error('helper failed'), { code: 5 })
   assert.equal(statusFromError(exit5, 'StopContainer', silentLog).code, status.INTERNAL)
 })
+
+test('a host that is short of something is RESOURCE_EXHAUSTED', () => {
+  const error = Object.assign(new Error('spawn runc EAGAIN'), { code: 'EAGAIN' })
+  const { code, details } = statusFromError(error, 'CreateContainer', silentLog)
+  assert.equal(code, status.RESOURCE_EXHAUSTED)
+  assert.match(details, /^CreateContainer failed: .*EAGAIN/)
+})

@@ -1,6 +1,7 @@
 /** The one map from what went wrong to what the caller is told. */
 import { randomUUID } from 'node:crypto'
 import { status } from '@grpc/grpc-js'
+import { isErrno } from '#linux/errno.ts'
 import { type ErrorKind, RuntimeError } from '#proto/errors.ts'
 import type { Log } from '#proto/log.ts'
 
@@ -33,6 +34,9 @@ const sentinels: Partial<Record<ErrorKind, string>> = {
   'image-volume-mount-failed': 'ImageVolumeMountFailed',
 }
 
+/** The host is out of descriptors, processes, memory or room on a disk: nothing is wrong with us or with the request. */
+const scarcities = ['EMFILE', 'ENFILE', 'EAGAIN', 'ENOMEM', 'ENOSPC', 'EDQUOT'] as const
+
 export interface GrpcStatus {
   readonly code: status
   readonly details: string
@@ -44,6 +48,11 @@ export interface GrpcStatus {
  */
 export function statusFromError(error: unknown, rpc: string, log: Log): GrpcStatus {
   if (error instanceof RuntimeError) return { code: codes[error.kind], details: withSentinel(error) }
+  if (isErrno(error, ...scarcities))
+    return {
+      code: status.RESOURCE_EXHAUSTED,
+      details: `${rpc} failed: the node is short of something: ${error.message}`,
+    }
   const id = randomUUID()
   log.error(`${rpc} failed by a defect or a fault of the host`, { error, id })
   const message = error instanceof Error ? error.message : 'unknown error'

@@ -3,7 +3,6 @@ import assert from 'node:assert/strict'
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
-import { isErrno } from '#linux/errno.ts'
 import { isKind } from '#proto/errors.ts'
 import { sanitise } from './complaint.ts'
 import { runtimeCli } from './runtime-cli.ts'
@@ -58,7 +57,7 @@ test('features say what the runtime can do; a runtime without the command is no 
   assert.equal(features?.seccomp, true)
   assert.equal(await runtimeCli({ path: '/bin/false', root: bundles.root }).features(), undefined)
   const missing = runtimeCli({ path: '/no/such/runtime', root: bundles.root })
-  await assert.rejects(missing.features(), (error) => isErrno(error, 'ENOENT'))
+  await assert.rejects(missing.features(), { kind: 'failed-precondition', message: /no\/such\/runtime/ })
   const script = join(bundles.directory, 'odd-runtime')
   writeFileSync(script, '#!/bin/sh\necho "[]"\n', { mode: 0o755 })
   const odd = runtimeCli({ path: script, root: bundles.root })

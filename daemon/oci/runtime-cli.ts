@@ -44,11 +44,13 @@ export interface RuntimeCli {
 
 /** Long enough for a runtime on a node that is short of everything; a hang still ends. */
 const CALL_TIMEOUT_MS = 60_000
+/** It is asked at the daemon's start, and prints what it knows. */
+const FEATURES_TIMEOUT_MS = 5_000
 const MAX_LIST_BYTES = 16 * 1024 * 1024
 
 export const runtimeCli = (program: RuntimeProgram): RuntimeCli => {
   const call: Call = (args, options) =>
-    runCommand(program.path, ['--root', program.root, ...args], { timeoutMs: CALL_TIMEOUT_MS, ...options })
+    runProgram(program.path, ['--root', program.root, ...args], { timeoutMs: CALL_TIMEOUT_MS, ...options })
   return {
     state: (id, signal) => state(program, call, id, signal),
     list: (signal) => list(call, signal),
@@ -56,6 +58,16 @@ export const runtimeCli = (program: RuntimeProgram): RuntimeCli => {
     delete: (id, options) => remove(program, call, id, options?.force ?? false),
     update: (id, resources) => update(program, call, id, resources),
     features: () => features(program),
+  }
+}
+
+/** @throws RuntimeError failed-precondition when the program is not there or none, besides what `runCommand` throws */
+const runProgram: typeof runCommand = async (path, args, options) => {
+  try {
+    return await runCommand(path, args, options)
+  } catch (cause) {
+    if (!isErrno(cause, 'ENOENT', 'EACCES', 'ENOEXEC', 'ENOTDIR')) throw cause
+    throw new RuntimeError('failed-precondition', `The OCI runtime "${path}" cannot be run: ${cause.code}`, { cause })
   }
 }
 
@@ -168,7 +180,7 @@ const withInput = async <T>(text: string, use: (stdin: number) => Promise<T>): P
 }
 
 const features = async ({ path }: RuntimeProgram): Promise<RuntimeFeatures | undefined> => {
-  const result = await runCommand(path, ['features'], { timeoutMs: CALL_TIMEOUT_MS })
+  const result = await runProgram(path, ['features'], { timeoutMs: FEATURES_TIMEOUT_MS })
   if (!succeeded(result)) return undefined
   try {
     return parseFeatures(result.stdout.toString())

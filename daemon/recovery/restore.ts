@@ -176,10 +176,11 @@ async function meetInit(needs: RestoreNeeds, sandbox: Sandbox): Promise<void> {
   }
 }
 
-/** What the daemon died before giving back. */
-function retireEnded(needs: RestoreNeeds): Promise<number> {
+/** What the daemon died before giving back. Nobody waits for it: a runtime that hangs must not keep the node away. */
+async function retireEnded(needs: RestoreNeeds): Promise<number> {
   const ended = needs.containers
     .all()
     .filter((container) => container.status.state === 'exited' && ofThisBoot(needs, container))
-  return each(needs, ended, (container) => retire(needs, container))
+  void each(needs, ended, (container) => retire(needs, container))
+  return ended.length
 }
