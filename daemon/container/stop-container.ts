@@ -3,18 +3,31 @@
  * nothing else, counts as stopped. Repeatable, and an absent container is stopped already (api.proto, StopContainer).
  */
 import { constants } from 'node:os'
+import type { ProcessIdentity } from '#linux/proc.ts'
 import { signalNumber } from '#linux/signals.ts'
+import { messageOf, RuntimeError } from '#proto/errors.ts'
+import { hostCgroupPath } from '../oci/cgroup-path.ts'
 import type { Parts } from '../parts.ts'
 import { waitFor } from '../wait.ts'
-import type { Container } from './container.ts'
+import type { Container, ContainerRecord } from './container.ts'
 
 const { SIGKILL, SIGTERM } = constants.signals
 
 export type StopNeeds = Pick<Parts, 'containers' | 'linux' | 'log' | 'operations' | 'stops' | 'watches'>
 
 /**
+ * How long a caller waits after SIGKILL, which a process in an uninterruptible sleep does not heed. Less than the two minutes
+ * that the kubelet adds to the grace period. The kill is repeated until it works, whoever waits.
+ */
+const afterKillMs = 90_000
+
+/** Node fires timers beyond this at once. */
+const longestTimerMs = 2 ** 31 - 1
+
+/**
  * @param graceSeconds how long the container has between its stop signal and SIGKILL; 0 or less kills at once
  * @param signal ends this caller's wait; the stop goes on
+ * @throws RuntimeError deadline-exceeded when the container has not ended well after SIGKILL
  */
 export async function stopContainer(
   needs: StopNeeds,
@@ -41,13 +54,38 @@ export async function stop(
   const ended = needs.watches.ended(record.id)
   // A container that was never started has nothing to shut down in good order.
   const grace = status.state === 'created' ? 0 : graceMs
-  const kill = () => void needs.linux.signalProcess(init, SIGKILL)
+  const kill = () => send(needs, record, init, SIGKILL)
   const began = needs.stops.killWithin(record.id, grace, kill)
   if (began) void ended.finally(() => needs.stops.over(record.id))
-  if (began && grace > 0) needs.linux.signalProcess(init, stopSignal(status.process.stopSignal))
+  if (began && grace > 0) send(needs, record, init, stopSignal(status.process.stopSignal))
   operation.enter('exit')
-  await waitFor(ended, signal)
+  await waitFor(Promise.race([ended, stuck(record, init, grace, ended)]), signal)
   operation.enter('reply')
+}
+
+/** Somebody may have frozen it: then the signal, even SIGKILL on cgroup version 1, waits until it is thawed. */
+function send({ linux, log }: StopNeeds, { id, cgroupsPath }: ContainerRecord, init: ProcessIdentity, signal: number) {
+  linux.signalProcess(init, signal)
+  try {
+    if (linux.thawCgroup(hostCgroupPath(cgroupsPath))) log.info('Thawed a container to stop it', { container: id })
+  } catch (error) {
+    log.warn('Cannot thaw a container to stop it', { container: id, why: messageOf(error) })
+  }
+}
+
+function stuck({ id }: ContainerRecord, init: ProcessIdentity, graceMs: number, ended: Promise<void>): Promise<never> {
+  return new Promise((_, reject) => {
+    const give = () =>
+      reject(
+        new RuntimeError(
+          'deadline-exceeded',
+          `Container "${id}" has not ended ${afterKillMs / 1000} s after SIGKILL (process ${init.pid}); killing it goes on`,
+        ),
+      )
+    const timer = setTimeout(give, Math.min(Math.max(graceMs, 0) + afterKillMs, longestTimerMs))
+    timer.unref()
+    void ended.finally(() => clearTimeout(timer))
+  })
 }
 
 /** An image may name anything as its stop signal; what this host does not know counts as SIGTERM. */
