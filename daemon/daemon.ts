@@ -20,6 +20,7 @@ import { keepHouse } from './housekeeping.ts'
 import { monitorProgram } from './monitor/monitor-program.ts'
 import { tableName } from './network/host-ports/rules.ts'
 import { openPodNetwork } from './network/pod-network.ts'
+import { loadDefaultProfile } from './oci/apparmor-profile.ts'
 import { openRuntimeHandlers } from './oci/runtime-handlers.ts'
 import { specHost } from './oci/spec-host.ts'
 import { Operations, type StageWatcher } from './operations/operations.ts'
@@ -56,9 +57,10 @@ export async function startDaemon(
   const host = linux.probeHost()
   const sandboxes: SandboxStore = new RecordStore({ dir: paths.sandboxRecords, codec: sandboxCodec, linux, log })
   const containers: ContainerStore = new RecordStore({ dir: paths.containerRecords, codec: containerCodec, linux, log })
-  const [storage, handlers] = await Promise.all([
+  const [storage, handlers, apparmorProfile] = await Promise.all([
     openStorage({ root: paths.storage, linux, log: log.child({ part: 'storage' }) }),
     openRuntimeHandlers(config.runtimes, log),
+    loadDefaultProfile(linux, host, log),
     sandboxes.load(),
     containers.load(),
   ])
@@ -84,7 +86,7 @@ export async function startDaemon(
     linux,
     children,
     host,
-    specHost: specHost(host),
+    specHost: specHost(host, apparmorProfile),
     bootId: linux.bootId(),
     paths,
     storage,
