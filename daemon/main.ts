@@ -8,6 +8,7 @@ import { operationsTable } from './cri/ops-client.ts'
 import { startDaemon } from './daemon.ts'
 import { giveBackMemory } from './give-back-memory.ts'
 import { createLog } from './logging.ts'
+import { connectSupervisor } from './notify.ts'
 import { crashPoint } from './operations/crash-point.ts'
 import { adoptOrphans } from './reap-orphans.ts'
 import { API_VERSION, RUNTIME_NAME, VERSION } from './version.ts'
@@ -65,13 +66,18 @@ async function serve({ flags }: CommandLine): Promise<void> {
     log.error('Ending after a fault', { error })
     process.exit(70)
   })
+  // Containers inherit it, and read files that we make for them. What is secret is written with a mode of its own.
+  process.umask(0o022)
   // Whatever the caller left open is not for our children.
   linux.setAllCloexec()
   const children = adoptOrphans(linux)
   const die = () => process.kill(process.pid, 'SIGKILL')
+  const supervisor = connectSupervisor(process.env, log)
   const daemon = await startDaemon(config, log, children, crashPoint(process.env.CRICKET_CRASH_POINT, die))
   giveBackMemory()
+  supervisor.ready()
   await terminated()
+  supervisor.stopping()
   await daemon.close()
   process.exit(0)
 }
