@@ -4,6 +4,7 @@ import * as z from 'zod'
 import { RuntimeError } from '#proto/errors.ts'
 import { podBandwidth } from './bandwidth.ts'
 import type { PluginConfig } from './cni-config.ts'
+import { claimsOf } from './host-ports/claim.ts'
 
 /** The name of the pod's interface; the kubelet and everybody else expect this one. */
 export const POD_INTERFACE = 'eth0'
@@ -70,6 +71,7 @@ export const checkAttachment = (pod: PodAttachment): void => {
   }
   cniArgs(pod)
   podBandwidth(pod.annotations)
+  for (const mapping of pod.portMappings) if (mapping.hostPort !== 0) claimsOf(mapping)
 }
 
 type Capabilities = Record<string, unknown>

@@ -108,3 +108,15 @@ test('after a restart ports lead to attached sandboxes and to no others', async 
   assert.ok(!last().includes('udp . 9'))
   assert.match((await failure(network.attach(pod({ portMappings })))).message, /taken by sandbox/)
 })
+
+test('what is no port or address is refused, whoever would map it', async (t) => {
+  const { fake, open, pod } = setup(t, { one: {} })
+  fake.config('10-fake.conflist', { ...chain(), plugins: [{ type: 'one', capabilities: { portMappings: true } }] })
+  const network = open({ nft: paperNft().nft })
+  for (const bad of [{ hostPort: -1 }, { hostPort: 65536 }, { containerPort: 0 }, { hostIP: '10.0.0' }]) {
+    const mapping: PortMapping = { hostPort: 80, containerPort: 80, protocol: 'tcp', ...bad }
+    const error = await failure(network.attach(pod({ portMappings: [mapping] })))
+    assert.ok(isKind(error, 'invalid-argument'), error.message)
+  }
+  assert.deepEqual(fake.sequence(), [])
+})

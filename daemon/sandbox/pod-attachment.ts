@@ -17,7 +17,7 @@ export function attachment(record: SandboxRecord, paths: SandboxPaths): PodAttac
     ...(config.dnsConfig && { dns: config.dnsConfig }),
     // A mapping without a host port only documents what the pod listens on.
     portMappings: config.portMappings
-      .filter(({ hostPort }) => hostPort > 0)
+      .filter(({ hostPort }) => hostPort !== 0)
       .map(({ hostPort, containerPort, protocol, hostIp }) => ({
         hostPort,
         containerPort,
