@@ -40,7 +40,7 @@ export class Connection {
   #late: NodeJS.Timeout | undefined
   #closing = false
   #open = true
-  #emptied: (() => void)[] = []
+  #waiting: (() => void)[] = []
 
   constructor(reactor: Reactor, fd: number, owner: ConnectionOwner) {
     this.#reactor = reactor
@@ -81,16 +81,23 @@ export class Connection {
     this.#updateInterest()
   }
 
-  /** Closes once everything sent is on its way. */
-  closeWhenSent(): void {
+  /**
+   * Ends once everything sent has been read. What the client sends meanwhile is read and thrown away: closing with something
+   * unread would make its next write fail, and it might never look at what was sent to it.
+   */
+  finish(): void {
+    if (!this.#open || this.#closing) return
     this.#closing = true
-    if (this.#queue.length === 0) this.close()
+    this.#paused = false
+    this.#late = setTimeout(() => this.close(), farewellMs)
+    this.#updateInterest()
+    if (this.#queue.length === 0) endWriting(this.#fd)
   }
 
-  /** Resolves when nothing waits to be sent any more, or the connection is closed. */
-  whenSent(): Promise<void> {
-    if (!this.#open || this.#queue.length === 0) return Promise.resolve()
-    return new Promise((resolve) => this.#emptied.push(resolve))
+  /** Resolves when the connection is closed. */
+  whenClosed(): Promise<void> {
+    if (!this.#open) return Promise.resolve()
+    return new Promise((resolve) => this.#waiting.push(resolve))
   }
 
   close(): void {
@@ -100,7 +107,7 @@ export class Connection {
     this.#reactor.remove(this.#fd)
     closeSync(this.#fd)
     this.#queue = []
-    this.#settle()
+    for (const resolve of this.#waiting) resolve()
     this.#owner.closed(this)
   }
 
@@ -157,22 +164,15 @@ export class Connection {
     }
     // A frame that has been begun must be completed, or the farewell could not be read.
     this.#queue = [...(this.#begun ? this.#queue.slice(0, 1) : []), this.#farewell]
-    this.#closing = true
-    // What it sends meanwhile is read and thrown away: a client whose writes fail would not read to the end.
-    this.#paused = false
-    this.#late = setTimeout(() => this.close(), farewellMs)
-    this.#updateInterest()
+    this.finish()
     this.#owner.dropped(this)
   }
 
   #sendQueued(): void {
     const state = this.#sendUntilFull()
     this.#updateInterest()
-    if (state === 'broken' || (state === 'empty' && this.#closing && this.#late === undefined)) this.close()
-    else if (state === 'empty') {
-      if (this.#closing) endWriting(this.#fd)
-      this.#settle()
-    }
+    if (state === 'broken') this.close()
+    else if (state === 'empty' && this.#closing) endWriting(this.#fd)
   }
 
   #sendUntilFull(): 'empty' | 'full' | 'broken' {
@@ -197,9 +197,5 @@ export class Connection {
     if (!this.#open || interest === this.#interest) return
     this.#interest = interest
     this.#reactor.change(this.#fd, interest)
-  }
-
-  #settle(): void {
-    for (const resolve of this.#emptied.splice(0)) resolve()
   }
 }

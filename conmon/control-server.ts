@@ -67,9 +67,11 @@ export class ControlServer implements ConnectionOwner {
     while (this.#answering.size > 0) await Promise.all(this.#answering)
   }
 
-  /** Resolves when no client has anything left to be sent. */
-  async whenSent(): Promise<void> {
-    await Promise.all([...this.#connections.keys()].map((connection) => connection.whenSent()))
+  /** Says good-bye; resolves when every client has read all that was sent to it, and has gone. */
+  async finish(): Promise<void> {
+    const connections = [...this.#connections.keys()]
+    for (const connection of connections) connection.finish()
+    await Promise.all(connections.map((connection) => connection.whenClosed()))
   }
 
   close(): void {
@@ -117,7 +119,7 @@ export class ControlServer implements ConnectionOwner {
     if (typeof cookie !== 'string' || !this.#isCookie(Buffer.from(cookie))) {
       const failure = { kind: 'permission-denied', message: 'The cookie is not that of this container' } as const
       connection.send(encodeMessage('reply', { id: 0, reply: 'failed', failure }))
-      connection.closeWhenSent()
+      connection.finish()
       return
     }
     this.#connections.set(connection, true)

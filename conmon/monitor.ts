@@ -76,6 +76,7 @@ export class Monitor implements RequestHandler {
   readonly #attachments: Attachments
   #life: Life = { state: 'launched' }
   #log: ContainerLog | undefined
+  #leaving = false
   #starting: Promise<void> = Promise.resolve()
   #startedAtUnixNs: bigint | undefined
 
@@ -190,6 +191,7 @@ export class Monitor implements RequestHandler {
     cgroupLayout()
     await creating
     const init = this.#readInit()
+    await attempt(this.#parts.report, 'set the limit on open files', () => this.#runtime.openFiles.restoreFor(init.pid))
     const cgroup = containerCgroupPath(init.pid)
     await stdio.begin()
     return { init, stdio, record, cgroup, oom: cgroup === undefined ? undefined : new OomWatch(reactor, cgroup) }
@@ -303,7 +305,9 @@ export class Monitor implements RequestHandler {
 
   /** Lets the last words out and ends the loop, and with it the process. */
   async #leave(): Promise<void> {
-    await settlesWithin(this.#server.whenSent(), farewellTimeoutMs)
+    if (this.#leaving) return
+    this.#leaving = true
+    await settlesWithin(this.#server.finish(), farewellTimeoutMs)
     this.#server.close()
     this.#parts.reactor.stop()
   }

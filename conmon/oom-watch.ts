@@ -1,10 +1,10 @@
 /**
  * Whether the container ended because memory was short: the kernel killed somebody in its cgroup together with its end. A child that
- * was killed an hour before does not make an OOM of the end. Counts are read while the cgroup is there.
+ * was killed an hour before does not make an OOM of the end.
  */
 import { closeSync, openSync, readSync } from 'node:fs'
-import { join } from 'node:path'
-import { type CgroupLayout, cgroupDirectory, cgroupLayout, oomKillCount } from '#linux/cgroup.ts'
+import { dirname, join } from 'node:path'
+import { type CgroupLayout, cgroupDirectory, cgroupLayout, oomKillCount, readCgroupFile } from '#linux/cgroup.ts'
 import { makeEvent, readSome } from '#linux/descriptor.ts'
 import { changed, readable } from '#linux/epoll.ts'
 import { writeKernelFile } from '#linux/write-kernel-file.ts'
@@ -35,7 +35,11 @@ export class OomWatch {
   readonly #path: string
   readonly #layout: CgroupLayout
   readonly #before: number
-  #events: Events | undefined
+  /** The pod's cgroup, where a kill is counted as well. */
+  readonly #pod: string
+  /** Kills in the pod that were not in this container. */
+  #elsewhere = 0
+  #events: Events[]
   #kills: number
   #lastKillAt = Number.NEGATIVE_INFINITY
 
@@ -44,12 +48,14 @@ export class OomWatch {
     this.#reactor = reactor
     this.#path = path
     this.#layout = layout
+    this.#pod = podOf(path)
     // What the runtime itself may have met with while it made the container.
-    this.#before = oomKillCount(path, layout)
+    this.#before = this.#count()
     this.#kills = this.#before
-    this.#events = openEvents(path, layout)
-    // systemd removes the cgroup as soon as it is empty: the count has to be known before.
-    if (this.#events !== undefined) reactor.add(this.#events.fd, this.#events.interest, () => this.#look())
+    // An event in the pod that is not ours tells how much of its count is not.
+    const watched = isV2(layout) ? [path, this.#pod] : [path]
+    this.#events = watched.flatMap((each) => openEvents(each, layout) ?? [])
+    for (const { fd, interest } of this.#events) reactor.add(fd, interest, () => this.#look())
   }
 
   /** Whether this end, which has just been noticed, is the work of the kernel's OOM killer. */
@@ -61,34 +67,58 @@ export class OomWatch {
   }
 
   close(): void {
-    if (this.#events === undefined) return
-    this.#reactor.remove(this.#events.fd)
-    this.#events.close()
-    this.#events = undefined
+    for (const events of [...this.#events]) this.#stop(events)
+  }
+
+  #stop(events: Events): void {
+    this.#events = this.#events.filter((each) => each !== events)
+    this.#reactor.remove(events.fd)
+    events.close()
   }
 
   #look(): void {
-    const told = this.#takeEvent()
-    // 0 when the cgroup is gone: what was known stays true.
-    const kills = Math.max(this.#kills, oomKillCount(this.#path, this.#layout))
+    const told = this.#takeEvents()
+    const kills = Math.max(this.#kills, this.#count())
     // With events of v1 the time is that of the event: a cgroup that the container has made inside its own has none here.
-    if (told || (kills > this.#kills && !this.#isV1)) this.#lastKillAt = performance.now()
+    if (told || (kills > this.#kills && isV2(this.#layout))) this.#lastKillAt = performance.now()
     this.#kills = kills
   }
 
-  get #isV1(): boolean {
-    return this.#events?.interest === readable
+  /**
+   * systemd removes the container's cgroup as soon as it is empty, often before the event of the kill that emptied it has arrived.
+   * The pod's stays: what was added to its count since the last look, and to nobody else's, was ours.
+   */
+  #count(): number {
+    const own = oomKillCount(this.#path, this.#layout)
+    if (!isV2(this.#layout)) return own
+    const inPod = oomKillCount(this.#pod, this.#layout)
+    if (readCgroupFile('memory', this.#path, 'memory.events', this.#layout) === undefined) return inPod - this.#elsewhere
+    // A kill between the two readings would be taken for somebody else's; it has an event to come.
+    if (oomKillCount(this.#path, this.#layout) === own) this.#elsewhere = inPod - own
+    return own
   }
 
-  #takeEvent(): boolean {
-    try {
-      return this.#events?.take() ?? false
-    } catch {
-      // The cgroup has gone.
-      this.close()
-      return false
+  /** Whether one told of a kill by itself. */
+  #takeEvents(): boolean {
+    let told = false
+    for (const events of [...this.#events]) {
+      try {
+        told = events.take() || told
+      } catch {
+        // The cgroup has gone.
+        this.#stop(events)
+      }
     }
+    return told
   }
+}
+
+const isV2 = ({ controllers, unified }: CgroupLayout): boolean => controllers.get('memory') === unified
+
+/** One above the container's cgroup; crun makes one more inside the scope, which goes with it. */
+const podOf = (path: string): string => {
+  const above = dirname(path)
+  return above.endsWith('.scope') ? dirname(above) : above
 }
 
 /** Undefined where the host has none to tell: then there are only the counts. */
@@ -96,7 +126,7 @@ function openEvents(path: string, layout: CgroupLayout): Events | undefined {
   const directory = cgroupDirectory('memory', path, layout)
   if (directory === undefined) return undefined
   try {
-    return layout.controllers.get('memory') === layout.unified ? eventsOfV2(directory) : eventsOfV1(directory)
+    return isV2(layout) ? eventsOfV2(directory) : eventsOfV1(directory)
   } catch {
     return undefined
   }

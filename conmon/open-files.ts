@@ -1,6 +1,6 @@
 /**
- * How many files what the monitor starts may have open. Its engine has raised the soft limit to the hard one; a container that
- * inherited that would, for instance, close a billion descriptors one by one.
+ * How many files what the monitor starts may have open. Its engine has raised the soft limit to the hard one, and runtimes in Go do the
+ * same to theirs; a container that inherited that would, for instance, close a billion descriptors one by one.
  */
 import { openFilesLimit, setOpenFilesLimit } from '#linux/rlimit.ts'
 
@@ -9,9 +9,20 @@ const usual = 1024
 
 export class OpenFiles {
   readonly #soft: bigint
+  readonly #isWanted: boolean
 
-  constructor(soft: number = usual) {
-    this.#soft = BigInt(soft)
+  /** @param soft the limit; when not given, the usual one for the runtime, and what the runtime makes of it for the container */
+  constructor(soft: number | undefined) {
+    this.#soft = BigInt(soft ?? usual)
+    this.#isWanted = soft !== undefined
+  }
+
+  /** To be called before the container's program runs: undoes what the runtime has raised by itself, if a limit is wanted. */
+  restoreFor(init: number): void {
+    if (!this.#isWanted) return
+    const limit = openFilesLimit(init)
+    if (limit.soft !== limit.hard || limit.soft <= this.#soft || limit.hard !== openFilesLimit().hard) return
+    setOpenFilesLimit({ ...limit, soft: this.#soft }, init)
   }
 
   /** Runs `spawn`, which starts a process before it returns, with the limit that the process is to have. */

@@ -36,14 +36,14 @@ export class Runtime {
   readonly #dir: string
   readonly #parts: RuntimeParts
   readonly #logPath: string
-  readonly #openFiles: OpenFiles
+  readonly openFiles: OpenFiles
 
   constructor(options: MonitorOptions, dir: string, parts: RuntimeParts) {
     this.#options = options
     this.#dir = dir
     this.#parts = parts
     this.#logPath = join(dir, monitorFiles.runtimeLog)
-    this.#openFiles = new OpenFiles(options.openFiles)
+    this.openFiles = new OpenFiles(options.openFiles)
   }
 
   /** Creates the container with these standard streams. @throws MonitorFailure with the runtime's words */
@@ -88,7 +88,7 @@ export class Runtime {
     rmSync(this.#logPath, { force: true })
     const start = () =>
       spawn(path, [...global, ...command], { stdio: [...stdio], cwd: '/', env: environment, detached: true })
-    const child = this.#parts.oomScore.forChild(() => this.#openFiles.forChild(start))
+    const child = this.#parts.oomScore.forChild(() => this.openFiles.forChild(start))
     const letGo = child.pid === undefined ? () => {} : this.#parts.reaper.leave(child.pid)
     try {
       return await ending(child, timeoutMs)

@@ -40,8 +40,8 @@ export interface MonitorOptions {
   /** Further fields of the journal's entries, for instance CONTAINER_NAME. */
   readonly journalFields?: Readonly<Record<string, string>>
   /**
-   * How many files the runtime, and so the container, may have open (soft limit) unless its spec says otherwise; 1024 when not
-   * given. The monitor's own limit is no measure: its JavaScript engine raises it.
+   * How many files the container may have open (soft limit), for containers whose spec has no limit: the monitor's engine raises its
+   * own, and so do runtimes in Go, and they hand it on. When not given the runtime gets 1024 and makes of it what it will.
    */
   readonly openFiles?: number
   /** The cgroup the monitor lives in ("/cricket/monitors"); made when missing. Its launcher's when not given. */

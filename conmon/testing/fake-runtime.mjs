@@ -2,10 +2,10 @@
  * Behaves like an OCI runtime without containing anything: the command of config.json runs on the host once it is started. For
  * faults that real runtimes show once a year: `<root>/faults.json` says, per verb, what goes wrong.
  *
- *   { "create": { "delayMs", "stderr", "log", "exitCode", "hang", "pidFile", "abandon", "killInit" }, "start": { … }, "delete": { … } }
+ *   { "create": { "delayMs", "stderr", "log", "exitCode", "hang", "pidFile", "abandon", "killInit", "killSelf" }, "start": { … }, "delete": { … } }
  */
 import { spawn, spawnSync } from 'node:child_process'
-import { appendFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { appendFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 
@@ -59,9 +59,12 @@ async function misbehave() {
   const faults = (existsSync(path) ? JSON.parse(readFileSync(path, 'utf8')) : {})[verb] ?? {}
   if (faults.delayMs) await delay(faults.delayMs)
   if (faults.stderr) process.stderr.write(faults.stderr)
+  for (let left = faults.stderrBytes ?? 0; left > 0; left -= 1_000_000)
+    writeSync(2, Buffer.alloc(1_000_000, '\x1b[31mgarbage\n'))
   if (faults.log) appendFileSync(options.log, faults.log)
   // A child that a killed runtime leaves behind, as a hook would be.
   if (faults.abandon) spawn('/bin/sleep', ['1000'], { stdio: 'ignore', detached: true }).unref()
+  if (faults.killSelf) process.kill(process.pid, 'SIGKILL')
   if (faults.hang) await delay(2 ** 30)
   if (faults.exitCode !== undefined) process.exit(faults.exitCode)
   return faults

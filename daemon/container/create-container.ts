@@ -24,6 +24,7 @@ import type { Parts } from '../parts.ts'
 import { sameConfig } from '../same-config.ts'
 import type { Sandbox } from '../sandbox/sandbox.ts'
 import { type BuiltSpec, buildSpec } from './build-spec.ts'
+import { configuredRlimits } from './configured.ts'
 import { type Container, type ContainerRecord, containerKey } from './container.ts'
 import { imageVolumes, mountImageVolumes } from './image-volumes.ts'
 import { watchExit } from './watch-exit.ts'
@@ -205,6 +206,8 @@ function launch(needs: CreateNeeds, { sandbox, container, handler }: BundleInput
       stdin: config.stdin,
       stdinOnce: config.stdinOnce,
       ...(record.logPath && { logPath: record.logPath, logDirectory: sandbox.record.config.logDirectory }),
+      // The monitor's own limit, which its engine raises, must not become the container's.
+      ...(!configuredRlimits(needs.config).some(({ type }) => type === 'RLIMIT_NOFILE') && { openFiles: 1024 }),
       cgroupPath: record.cgroupsPath,
       sharedPidNamespace: namespaceModes(config, sandbox.record.config).pid !== 'container',
       createTimeoutMs,

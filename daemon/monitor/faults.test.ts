@@ -1,10 +1,12 @@
 /** What runtimes do wrong once a year, done by the fake one. */
 import assert from 'node:assert/strict'
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { after, test } from 'node:test'
 import { linux } from '#linux/linux.ts'
 import type { MonitorOptions } from '#proto/conmon.ts'
+import { readExitRecord } from './exit-record.ts'
 import { eventually, Monitored, monitorsOf } from './testing/monitored.ts'
 import { fakeRig, fromSources } from './testing/rigs.ts'
 
@@ -19,6 +21,11 @@ function faulty(faults: Faults, command = 'sleep 100', options: Partial<MonitorO
   mkdirSync(root, { recursive: true })
   writeFileSync(join(root, 'faults.json'), JSON.stringify(faults))
   return box
+}
+
+function killNow(pid: number): void {
+  const identity = linux.processIdentity(pid)
+  assert.ok(identity !== undefined && linux.signalProcess(identity, 9))
 }
 
 const gone = (box: Monitored) => eventually(() => monitorsOf(box.dir).length === 0)
@@ -71,11 +78,84 @@ for (const pidFile of [false, '', '0', '99999999', 'twelve', '1'.repeat(100)]) {
   })
 }
 
-test('an init that dies right after its creation is an exit', async () => {
+test('an init that dies right after its creation is an exit, of a container that never started', async () => {
   await using box = faulty({ create: { killInit: true } })
   const client = await box.launch()
   await client.create()
-  assert.equal((await client.exited).code, 137)
+  await assert.rejects(client.start())
+  const { code, startedAtUnixNs } = await client.exited
+  assert.deepEqual([code, startedAtUnixNs], [137, undefined])
+})
+
+test('an init that dies between create and start makes the start fail', async () => {
+  await using box = faulty({ start: { delayMs: 300 } })
+  const client = await box.launch()
+  const init = await client.create()
+  const starting = assert.rejects(client.start(), { kind: 'internal', message: /stopped/ })
+  linux.signalProcess(init, 9)
+  await starting
+  assert.equal((await client.exited).startedAtUnixNs, undefined)
+})
+
+test('a runtime has the usual limit on open files, not the one of the monitor', async () => {
+  const root = mkdtempSync(join(tmpdir(), 'cricket-limit-runtime-'))
+  const path = join(root, 'runtime')
+  writeFileSync(path, '#!/bin/sh\necho "limit $(ulimit -Sn)" >&2; exit 1\n', { mode: 0o755 })
+  await using box = new Monitored({ ...rig, runtimePath: path }, { command: 'true' })
+  await assert.rejects((await box.launch()).create(), { message: /limit 1024$/ })
+  rmSync(root, { recursive: true })
+})
+
+test('a runtime that is killed is told, and leaves nothing', async () => {
+  await using box = faulty({ create: { abandon: true, killSelf: true } })
+  await assert.rejects((await box.launch()).create(), { kind: 'internal', message: /SIGKILL/ })
+  assert.ok(await gone(box))
+})
+
+test('thirty megabytes of garbage from the runtime are read to the end and not kept', async () => {
+  await using box = faulty({ create: { stderrBytes: 30_000_000, exitCode: 1 } })
+  const client = await box.launch()
+  const error = await client.create().catch((reason: unknown) => reason)
+  assert.ok(error instanceof Error)
+  assert.ok(Buffer.byteLength(error.message) <= 8192)
+})
+
+test('a monitor that dies during the runtime’s create is told, and leaves no record of a success', async () => {
+  await using box = faulty({ create: { delayMs: 5000 } })
+  const client = await box.launch()
+  const creating = assert.rejects(client.create(), { kind: 'unavailable' })
+  await eventually(() => linux.childrenOf(client.pid).length > 0)
+  killNow(client.pid)
+  await creating
+  assert.equal(await readExitRecord(box.dir), undefined)
+})
+
+test('a monitor that dies between create and start is lost, and so is its container', async () => {
+  await using box = faulty({})
+  const client = await box.launch()
+  await client.create()
+  killNow(client.pid)
+  await client.lost
+  await assert.rejects(client.start(), { kind: 'unavailable' })
+  assert.equal(await readExitRecord(box.dir), undefined)
+})
+
+test('a monitor that dies between the end of init and its record leaves none: nobody takes that for a success', async () => {
+  // A process of another session holds the output open, so that the monitor waits for the rest of it.
+  await using box = faulty({}, 'setsid sleep 3 & exit 0')
+  const client = await box.start()
+  assert.ok(await eventually(async () => (await client.status()).state === 'ending'))
+  killNow(client.pid)
+  await client.lost
+  assert.equal(await readExitRecord(box.dir), undefined)
+})
+
+test('somebody outside who holds the output open delays the end by two seconds at most', async () => {
+  await using box = faulty({}, 'setsid sleep 30 & echo last; exit 6')
+  const client = await box.start()
+  const { code } = await client.exited
+  assert.equal(code, 6)
+  assert.equal(box.output('stdout').toString(), 'last\n')
 })
 
 test('a start that fails is told, and the container stays', async () => {

@@ -10,17 +10,17 @@ export interface Limit {
   readonly hard: bigint
 }
 
-/** This process's limit on open files. */
-export const openFilesLimit = (): Limit => {
+/** A process's limit on open files; this one's when no pid is given. The caller sees to it that the pid is still whom it means. */
+export const openFilesLimit = (pid = SELF): Limit => {
   const now = Buffer.alloc(16)
-  sys('prlimit64', SELF, RLIMIT_NOFILE, null, now)
+  sys('prlimit64', pid, RLIMIT_NOFILE, null, now)
   return { soft: now.readBigUInt64LE(0), hard: now.readBigUInt64LE(8) }
 }
 
-/** Sets this process's limit. Files that are open beyond it stay open. */
-export const setOpenFilesLimit = ({ soft, hard }: Limit): void => {
+/** Sets it. Files that are open beyond it stay open. */
+export const setOpenFilesLimit = ({ soft, hard }: Limit, pid = SELF): void => {
   const next = Buffer.alloc(16)
   next.writeBigUInt64LE(soft, 0)
   next.writeBigUInt64LE(hard, 8)
-  sys('prlimit64', SELF, RLIMIT_NOFILE, next, null)
+  sys('prlimit64', pid, RLIMIT_NOFILE, next, null)
 }
