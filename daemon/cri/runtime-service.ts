@@ -1,4 +1,7 @@
-/** The RPC table of the runtime service: decode, one use case, encode. What is not here answers UNIMPLEMENTED by itself. */
+/**
+ * The RPC table of the runtime service: decode, one use case, encode. The two list calls are in `encoded-lists.ts`. What is in
+ * neither answers UNIMPLEMENTED by itself.
+ */
 import type { RuntimeServiceServer } from '#proto/generated/api.ts'
 import { createContainer } from '../container/create-container.ts'
 import { execSync } from '../container/exec-sync.ts'
@@ -55,7 +58,6 @@ export const runtimeService = (parts: Parts, unary: Unary, streaming: Streaming)
     const sandbox = parts.sandboxes.require(podSandboxId)
     return sandboxStatus(sandbox, verbose ? sandboxInfo(parts, sandbox) : {})
   }),
-  listPodSandbox: unary(({ filter }) => ({ items: listSandboxes(parts, filter).map(sandboxItem) })),
   streamPodSandboxes: streaming(({ filter }) =>
     inChunks(listSandboxes(parts, filter), (some) => ({ podSandboxes: some.map(sandboxItem) })),
   ),
@@ -84,7 +86,6 @@ export const runtimeService = (parts: Parts, unary: Unary, streaming: Streaming)
     await removeContainer(parts, containerId, signal)
     return {}
   }),
-  listContainers: unary(({ filter }) => ({ containers: listContainers(parts, filter).map(containerItem) })),
   streamContainers: streaming(({ filter }) =>
     inChunks(listContainers(parts, filter), (some) => ({ containers: some.map(containerItem) })),
   ),

@@ -4,8 +4,9 @@ import { connect } from 'node:net'
 import { Server, ServerCredentials, type ServiceDefinition, type UntypedServiceImplementation } from '@grpc/grpc-js'
 import { isErrno } from '#linux/errno.ts'
 import { RuntimeError } from '#proto/errors.ts'
-import { ImageServiceService, RuntimeServiceService } from '#proto/generated/api.ts'
+import { ImageServiceService } from '#proto/generated/api.ts'
 import type { Parts } from '../parts.ts'
+import { encodedLists, runtimeDefinition } from './encoded-lists.ts'
 import { imageService } from './image-service.ts'
 import { unaryCalls } from './rpc.ts'
 import { runtimeService } from './runtime-service.ts'
@@ -28,7 +29,7 @@ export async function serveCri(parts: Parts, listen: string): Promise<CriServer>
   })
   const unary = unaryCalls(parts.log)
   const streaming = streamingCalls(parts.log)
-  addService(server, RuntimeServiceService, runtimeService(parts, unary, streaming))
+  addService(server, runtimeDefinition, { ...runtimeService(parts, unary, streaming), ...encodedLists(parts, unary) })
   addService(server, ImageServiceService, imageService(parts, unary, streaming))
   await removeStaleSocket(listen)
   await bind(server, listen)

@@ -174,6 +174,8 @@ export class RecordStore<Id extends string, R extends { readonly id: Id; readonl
    */
   find(idOrPrefix: string): Stored<R, S> | undefined {
     if (idOrPrefix === '') throw new RuntimeError('invalid-argument', `The ${this.#codec.noun} id is empty`)
+    const exact = this.#byText(idOrPrefix)
+    if (exact) return this.#codec.isVisible(exact.status) ? exact : undefined
     const matches = this.visible().filter(({ record }) => record.id.startsWith(idOrPrefix))
     if (matches.length > 1) {
       throw new RuntimeError(
@@ -182,6 +184,12 @@ export class RecordStore<Id extends string, R extends { readonly id: Id; readonl
       )
     }
     return matches[0]
+  }
+
+  /** The whole id, which is what the kubelet always gives. */
+  #byText(text: string): Stored<R, S> | undefined {
+    const id = this.#codec.parseId(text)
+    return id && this.#byId.get(id)
   }
 
   /** As `find`, but throws RuntimeError not-found when there is none. */
