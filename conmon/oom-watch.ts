@@ -8,7 +8,6 @@ import { type CgroupLayout, cgroupDirectory, cgroupLayout, oomKillCount, readCgr
 import { makeEvent, readSome } from '#linux/descriptor.ts'
 import { changed, readable } from '#linux/epoll.ts'
 import { writeKernelFile } from '#linux/write-kernel-file.ts'
-import type { Reactor } from './reactor.ts'
 
 const SIGKILL = 9
 /** Between the kernel's decision and the end of a process lies the release of its memory, all of it. */
@@ -30,8 +29,14 @@ interface Events {
   close(): void
 }
 
+/** What is asked of the reactor. */
+interface Loop {
+  add(fd: number, interest: number, ready: () => void): void
+  remove(fd: number): void
+}
+
 export class OomWatch {
-  readonly #reactor: Reactor
+  readonly #reactor: Loop
   readonly #path: string
   readonly #layout: CgroupLayout
   readonly #before: number
@@ -44,7 +49,7 @@ export class OomWatch {
   #lastKillAt = Number.NEGATIVE_INFINITY
 
   /** @param path the container's cgroup as the host sees it */
-  constructor(reactor: Reactor, path: string, layout = cgroupLayout()) {
+  constructor(reactor: Loop, path: string, layout = cgroupLayout()) {
     this.#reactor = reactor
     this.#path = path
     this.#layout = layout
@@ -92,7 +97,8 @@ export class OomWatch {
     const own = oomKillCount(this.#path, this.#layout)
     if (!isV2(this.#layout)) return own
     const inPod = oomKillCount(this.#pod, this.#layout)
-    if (readCgroupFile('memory', this.#path, 'memory.events', this.#layout) === undefined) return inPod - this.#elsewhere
+    if (readCgroupFile('memory', this.#path, 'memory.events', this.#layout) === undefined)
+      return inPod - this.#elsewhere
     // A kill between the two readings would be taken for somebody else's; it has an event to come.
     if (oomKillCount(this.#path, this.#layout) === own) this.#elsewhere = inPod - own
     return own
