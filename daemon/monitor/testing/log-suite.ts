@@ -121,6 +121,12 @@ export function logSuite(rig: Rig, { rotations }: { rotations: number }): void {
       }
     })
 
+    test('a journal that is not there costs nothing but its entries', async () => {
+      await using box = container({ command: 'echo to both', journal: true, journalFields: { CONTAINER_NAME: 'n' } })
+      assert.equal((await ended(await box.start())).code, 0)
+      assert.equal(box.output('stdout').toString(), 'to both\n')
+    })
+
     test('what others cut off the log leaves no hole', async () => {
       await using box = container({ command: 'echo one; read x; echo two', stdin: true })
       const client = await box.start()
