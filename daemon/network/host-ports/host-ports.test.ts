@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { existsSync } from 'node:fs'
 import { test } from 'node:test'
 import { isKind } from '#proto/errors.ts'
 import { silentLog } from '#proto/log.ts'
@@ -72,6 +73,22 @@ test('a published port is reached from everywhere, with the client address where
   await ports.withdraw('one')
   assert.equal(lab.ask('stranger', '192.0.2.1', 8080), undefined)
   assert.doesNotMatch(await tableOf(lab), /cricket/)
+})
+
+const noConntrack = existsSync('/usr/sbin/conntrack') ? skip : skip || 'host lacks conntrack'
+
+test('a UDP client that began before the port was published is led to the pod', { skip: noConntrack }, async (t) => {
+  const lab = makeLab(t)
+  await lab.serve('web', 80)
+  const ports = onNode(lab)
+  t.after(() => ports.close())
+  // Only now are flows tracked.
+  ports.reserve('other', [tcp(8080)])
+  await ports.publish('other', WEB)
+  const early = [await lab.insist('stranger', '192.0.2.1', 8053), await lab.insist('stranger', '2001:db8::1', 8053)]
+  ports.reserve('one', [{ ...tcp(8053), protocol: 'udp' }])
+  await ports.publish('one', WEB)
+  assert.deepEqual(await Promise.all(early.map(({ answer }) => answer)), ['192.0.2.2', '2001:db8::2'])
 })
 
 test('a port of one host address is that address only', { skip }, async (t) => {

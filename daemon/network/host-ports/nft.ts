@@ -56,6 +56,10 @@ export const openNft = ({ runCommand }: Pick<Linux, 'runCommand'>): Nft => ({
     const conntrack = findProgram('conntrack')
     // Without the program a client that sent to the port before has to pause for half a minute.
     if (conntrack === undefined) return
-    await runCommand(conntrack, ['-D', '-p', 'udp', '--orig-port-dst', `${port}`], { timeoutMs: TIMEOUT_MS })
+    for (const family of ['ipv4', 'ipv6']) {
+      const args = ['-D', '-f', family, '-p', 'udp', '--orig-port-dst', `${port}`]
+      // It exits with 1 when there is no such flow.
+      await runCommand(conntrack, args, { timeoutMs: TIMEOUT_MS, maxOutput: 4096 })
+    }
   },
 })

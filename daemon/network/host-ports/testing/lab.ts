@@ -6,6 +6,7 @@
  *                                                                                         └─ neighbour 10.55.0.3, fd55::3
  */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { existsSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -21,6 +22,8 @@ export interface Lab {
   runIn(place: Place): Linux['runCommand']
   /** What a server at this address says to a client at this place: the address it sees. Undefined when nothing answers. */
   ask(from: Place, address: string, port: number, protocol?: 'tcp' | 'udp'): string | undefined
+  /** Sends to this UDP port from one socket, over and over, until something answers. Resolves when the first is sent. */
+  insist(from: Place, address: string, port: number): Promise<{ answer: Promise<string> }>
   /** Answers each client with its address on TCP and UDP, until the test ends. */
   serve(place: Place, port: number): Promise<void>
 }
@@ -48,15 +51,21 @@ const udp = require('dgram').createSocket('udp6')
 udp.on('message', (_, from) => udp.send(say(from.address), from.port, from.address)).bind(PORT)
 `
 
+const INSIST = `
+const udp = require('dgram').createSocket(ADDRESS.includes(':') ? 'udp6' : 'udp4')
+udp.on('message', (answer) => { console.log(String(answer)); process.exit() })
+setInterval(() => udp.send('hello', PORT, ADDRESS, () => console.log('sent')), 50)
+`
+
 const ASK = `exec 3<>"/dev/$1/$2/$3" || exit 1; echo hello >&3; timeout 1 dd bs=64 count=1 status=none <&3; exit 0`
 
 export const makeLab = (t: TestContext): Lab => {
   const dir = mkdtempSync(join(tmpdir(), 'cricket-lab-'))
-  const servers: ChildProcess[] = []
+  const children: ChildProcess[] = []
   const pin = (place: Place) => join(dir, place)
   const places: Place[] = ['node', 'web', 'neighbour', 'stranger']
   t.after(() => {
-    for (const server of servers) server.kill('SIGKILL')
+    for (const child of children) child.kill('SIGKILL')
     for (const place of places) linux.unpinNamespace(pin(place))
     rmSync(dir, { recursive: true, force: true })
   })
@@ -93,6 +102,13 @@ export const makeLab = (t: TestContext): Lab => {
   addresses('node', 'uplink', '192.0.2.1/24', '2001:db8::1/64')
   for (const sysctl of ['net.ipv4.ip_forward=1', 'net.ipv6.conf.all.forwarding=1']) at('node', 'sysctl', '-qw', sysctl)
 
+  const script = (place: Place, text: string) => {
+    const args = [`--net=${pin(place)}`, process.execPath, '-e', text]
+    const child = spawn(NSENTER, args, { stdio: ['ignore', 'pipe', 'inherit'] })
+    children.push(child)
+    return child
+  }
+
   return {
     inside: (place, work) => linux.inNamespaces({ net: pin(place) }, work),
     runIn: (place) => (path, args, options) =>
@@ -105,12 +121,16 @@ export const makeLab = (t: TestContext): Lab => {
         return undefined
       }
     },
+    async insist(from, address, port) {
+      const client = script(from, INSIST.replaceAll('PORT', `${port}`).replaceAll('ADDRESS', `'${address}'`))
+      const answer = new Promise<string>((resolve) => {
+        client.stdout.on('data', (text) => `${text}` !== 'sent\n' && resolve(`${text}`.replaceAll('sent\n', '').trim()))
+      })
+      await once(client.stdout, 'data')
+      return { answer }
+    },
     async serve(place, port) {
-      const script = SERVER.replaceAll('PORT', `${port}`)
-      const args = [`--net=${pin(place)}`, process.execPath, '-e', script]
-      const server = spawn(NSENTER, args, { stdio: ['ignore', 'pipe', 'inherit'] })
-      servers.push(server)
-      await new Promise((resolve) => server.stdout.once('data', resolve))
+      await once(script(place, SERVER.replaceAll('PORT', `${port}`)).stdout, 'data')
     },
   }
 }
