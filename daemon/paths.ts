@@ -5,7 +5,7 @@
 import { join } from 'node:path'
 import type { ContainerId, SandboxId } from './ids.ts'
 
-export type PinnedNamespace = 'net' | 'ipc' | 'uts' | 'pid'
+export type PinnedNamespace = 'net' | 'ipc' | 'uts' | 'pid' | 'user'
 
 export interface Paths {
   readonly stateLock: string

@@ -6,7 +6,7 @@
 import { execFileSync } from 'node:child_process'
 import { randomBytes, randomInt } from 'node:crypto'
 import { existsSync, readFileSync } from 'node:fs'
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { findLeftovers, type Leftover, sweepLeftovers } from './leftovers.ts'
@@ -37,6 +37,8 @@ export interface SiteNetwork {
 /** Makes the directory and writes the CNI configuration: bridge, host-local, portmap. */
 export async function createSite(): Promise<Site> {
   const dir = await mkdtemp(join(tmpdir(), 'ck-'))
+  // Roots of pods with user namespaces are nobody on the host and have to pass through.
+  await chmod(dir, 0o711)
   const id = randomBytes(3).toString('hex')
   const network: SiteNetwork = {
     name: `cricket-${id}`,

@@ -28,6 +28,8 @@ export interface Layout {
   readonly trash: string
   /** What was found damaged: kept for whoever wants to know why, never used again. */
   readonly quarantine: string
+  /** Where this directory is mounted for a moment with other owners, while an overlay is made; always empty otherwise. */
+  readonly mapped: string
   /** An empty directory, a lower layer for those who have none. */
   readonly empty: string
 }
@@ -44,6 +46,7 @@ export const layoutOf = (root: string): Layout => ({
   temp: join(root, 'temp'),
   trash: join(root, 'trash'),
   quarantine: join(root, 'quarantine'),
+  mapped: join(root, 'mapped'),
   empty: join(root, 'empty'),
 })
 
@@ -62,8 +65,8 @@ export const workIn = (directory: string): string => join(directory, 'work')
 /** Makes the directories that are missing. Nobody but root enters: images contain set-id programs (CVE-2021-41103). */
 export const createDirectories = async (layout: Layout): Promise<void> => {
   await mkdir(layout.root, { recursive: true, mode: 0o700 })
-  const { blobs, partialBlobs, layers, fixUps, rootfs, temp, trash, quarantine, empty } = layout
-  const directories = [blobs, partialBlobs, layers, fixUps, rootfs, temp, trash, quarantine, empty]
+  const { blobs, partialBlobs, layers, fixUps, rootfs, temp, trash, quarantine, mapped, empty } = layout
+  const directories = [blobs, partialBlobs, layers, fixUps, rootfs, temp, trash, quarantine, mapped, empty]
   for (const directory of directories) await mkdir(directory, { recursive: true, mode: 0o700 })
 }
 

@@ -1,10 +1,11 @@
 /** Root file systems of containers: a writable directory of their own over the layers of an image, joined by overlayfs. */
 import { randomBytes } from 'node:crypto'
 import { chmod, chown, mkdir, readdir, rename, rmdir } from 'node:fs/promises'
-import { join } from 'node:path'
+import { join, relative } from 'node:path'
 import * as z from 'zod'
 import { isErrno } from '#linux/errno.ts'
 import type { Linux } from '#linux/linux.ts'
+import type { IdMap, IdRange as Ids } from '#linux/user-namespace.ts'
 import { RuntimeError } from '#proto/errors.ts'
 import type { Log } from '#proto/log.ts'
 import { type DiffId, parseDiffId } from './digest.ts'
@@ -19,12 +20,15 @@ import type { WorkerPool } from './tar/worker-pool.ts'
 import type { Trash } from './trash.ts'
 import { addUsage, NO_USAGE, type Usage } from './tree/measure-tree.ts'
 
+const IdRange = z.object({ hostId: z.int(), size: z.int() })
+
 const RootfsRecord = z.object({
   id: z.string(),
   /** Bottom first. */
   layers: z.array(z.string().transform(parseDiffId)),
   readonly: z.boolean(),
   options: z.array(z.string()).default([]),
+  idMap: z.object({ uids: IdRange, gids: IdRange }).optional(),
   /** Where it is, or was last, mounted. */
   mountpoint: z.string(),
 })
@@ -41,6 +45,8 @@ export interface CreateRootfs {
   readonly readonly?: boolean
   /** Flags of the mount: nosuid, nodev, noexec. */
   readonly options?: readonly string[]
+  /** Ids of the layers' files are seen as these of the host: for a user namespace with this map. */
+  readonly idMap?: IdMap | undefined
 }
 
 export interface RootfsInfo {
@@ -77,6 +83,8 @@ export class RootfsStore {
 
   static async open(parts: RootfsStoreParts): Promise<RootfsStore> {
     const store = new RootfsStore(parts)
+    // Of a process that was killed within that one tick.
+    while (parts.linux.unmount(parts.layout.mapped, { detach: true }));
     for (const id of await readdir(parts.layout.rootfs)) {
       const found = await readRecord(recordIn(join(parts.layout.rootfs, id)), RootfsRecord)
       if (found.is !== 'whole') parts.log.error('A container rootfs has no usable record', { id, why: found.is })
@@ -112,12 +120,19 @@ export class RootfsStore {
    * Makes the writable layer and mounts it. Throws already-exists for a known id, not-found for a missing layer;
    * leaves nothing behind on failure.
    */
-  async create({ id, layers, mountpoint, readonly = false, options = [] }: CreateRootfs): Promise<void> {
+  async create({ id, layers, mountpoint, readonly = false, options = [], idMap }: CreateRootfs): Promise<void> {
     if (!ID.test(id)) throw new RuntimeError('invalid-argument', `Rootfs id ${JSON.stringify(id)} is not valid`)
     using _ = await this.#locks.take(id)
     if (this.#records.has(id)) throw new RuntimeError('already-exists', `Rootfs "${id}" exists already`)
     const { log } = this.#parts
-    const record: RootfsRecord = { id, layers: [...layers], readonly, options: [...options], mountpoint }
+    const record: RootfsRecord = {
+      id,
+      layers: [...layers],
+      readonly,
+      options: [...options],
+      mountpoint,
+      ...(idMap && { idMap }),
+    }
     // From here on the layers are in use, so that garbage collection leaves them alone.
     this.#records.set(id, record)
     await using rollback = new Rollback((what, error) => log.warn(`Cannot undo: ${what}`, { id, error }))
@@ -202,7 +217,13 @@ export class RootfsStore {
     await mkdir(upperIn(made), { mode: 0o755 })
     await mkdir(workIn(made), { mode: 0o700 })
     // Overlayfs shows the attributes of the topmost directory, and for the root that is this one.
-    await chown(upperIn(made), root.uid, root.gid)
+    // The layers below keep their files as they are; what is written has the owners that the host sees.
+    const isMapped = rest.idMap !== undefined && !rest.readonly
+    await chown(
+      upperIn(made),
+      hostId(root.uid, isMapped, rest.idMap?.uids),
+      hostId(root.gid, isMapped, rest.idMap?.gids),
+    )
     await chmod(upperIn(made), root.mode)
     await writeRecord(recordIn(made), { id, ...rest }, { durable: false })
     await rename(made, this.#directory(id))
@@ -216,12 +237,33 @@ export class RootfsStore {
     const created = await mkdir(record.mountpoint, { recursive: true, mode: 0o700 })
     if (created !== undefined) rollback.defer('mountpoint', () => rmdir(record.mountpoint))
     const target = record.mountpoint
+    const { options, idMap } = record
     // Without a writable layer its empty directory is the topmost read-only one, for the attributes of the root.
-    const { options } = record
-    if (record.readonly)
-      linux.mountOverlay({ lower: [upperIn(directory), ...lower], target, options: ['ro', ...options] })
-    else linux.mountOverlay({ lower, upper: upperIn(directory), work: workIn(directory), target, options })
+    const layers = record.readonly ? [upperIn(directory), ...lower] : lower
+    const writable = record.readonly ? {} : { upper: upperIn(directory), work: workIn(directory) }
+    const flags = record.readonly ? ['ro', ...options] : options
+    this.#withMapped(idMap, (pathOf) => {
+      linux.mountOverlay({ lower: layers.map(pathOf), ...writable, target, options: flags })
+    })
     rollback.defer('mount', () => linux.unmount(target, { detach: true }))
+  }
+
+  /**
+   * Overlayfs itself cannot map ids, but its layers may lie on a mount that does (Linux 5.19): this whole store, read-only,
+   * until the overlay holds copies of its own. All in one tick, as there is one place for it.
+   */
+  #withMapped(idMap: IdMap | undefined, use: (pathOf: (path: string) => string) => void): void {
+    if (!idMap) {
+      use((path) => path)
+      return
+    }
+    const { layout, linux } = this.#parts
+    linux.bindTree({ source: layout.root, target: layout.mapped, readonly: true, idMap })
+    try {
+      use((path) => join(layout.mapped, relative(layout.root, path)))
+    } finally {
+      linux.unmount(layout.mapped, { detach: true })
+    }
   }
 
   /** Topmost first, with the fix-up on top, cut below a layer that hides all others. */
@@ -256,6 +298,10 @@ export class RootfsStore {
     return join(this.#parts.layout.rootfs, id)
   }
 }
+
+/** An id of an image as the host sees it in a writable layer; one that is not mapped belongs to nobody, so to root. */
+const hostId = (id: number, isMapped: boolean, range: Ids | undefined): number =>
+  isMapped && range ? range.hostId + (id < range.size ? id : 0) : id
 
 type RootOf = NonNullable<LayerInfo['root']>
 

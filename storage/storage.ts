@@ -1,4 +1,5 @@
 /** The storage of one daemon: blobs, layers and rootfs below one root directory, which no second process may open. */
+import { release } from 'node:os'
 import { isErrno } from '#linux/errno.ts'
 import type { Linux } from '#linux/linux.ts'
 import { RuntimeError } from '#proto/errors.ts'
@@ -30,6 +31,8 @@ export interface Storage {
   readonly blobs: BlobStore
   readonly layers: LayerStore
   readonly rootfs: RootfsStore
+  /** Whether a rootfs can be made for a user namespace. */
+  readonly mapsIds: boolean
   /** Accounted as things come and go; for containers what was last measured. No walk. */
   usage(): { images: Usage; containers: Usage }
   /** Removes all layers that are neither kept nor below a rootfs. */
@@ -72,6 +75,7 @@ export const openStorage = async ({ root, linux, log, limits }: StorageOptions):
     const fixUps = await FixUpStore.open({ layout, linux, workers: sweepers, trash })
     const rootfs = await RootfsStore.open({ layout, linux, log, layers, fixUps, workers: sweepers, trash })
     return {
+      mapsIds: overlaysMapIds() && linux.canMapIds(root),
       root,
       blobs,
       layers,
@@ -91,6 +95,14 @@ export const openStorage = async ({ root, linux, log, limits }: StorageOptions):
     lock.release()
     throw error
   }
+}
+
+/** Layers of an overlay may lie on id-mapped mounts since Linux 5.19. */
+const overlaysMapIds = (): boolean => {
+  const [major = 0, minor = 0] = release()
+    .split('.')
+    .map((part) => Number.parseInt(part, 10))
+  return major > 5 || (major === 5 && minor >= 19)
 }
 
 const takeLock = (layout: Layout, linux: Linux): { release(): void } => {

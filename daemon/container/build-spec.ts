@@ -1,5 +1,5 @@
 /** Gathers the facts that the pure spec builder wants: the pod's namespaces and files, the rootfs's users, the host. */
-import { writeFile } from 'node:fs/promises'
+import { chown, writeFile } from 'node:fs/promises'
 import type { ImageRecord } from '#image/image-store.ts'
 import { RuntimeError } from '#proto/errors.ts'
 import type { ContainerConfig } from '#proto/generated/api.ts'
@@ -16,7 +16,9 @@ import { specFacts } from '../oci/spec-facts.ts'
 import type { Parts } from '../parts.ts'
 import type { ContainerPaths } from '../paths.ts'
 import { podHostname } from '../sandbox/etc-files.ts'
-import { podNamespaces, type Sandbox } from '../sandbox/sandbox.ts'
+import { podIdMap, podNamespaces, type Sandbox } from '../sandbox/sandbox.ts'
+import { rootOf } from '../sandbox/user-namespaces.ts'
+import { bindSources } from './bound-mounts.ts'
 import { configuredMounts, configuredRlimits, withConfiguredDevices } from './configured.ts'
 import type { Container, ContainerProcess } from './container.ts'
 import { makeDeclaredVolumes } from './declared-volumes.ts'
@@ -55,11 +57,13 @@ export async function buildSpec(
     { defaultSeccomp: handler.seccompProfile, privilegedSeccomp: settings.privilegedSeccompProfile },
     settings.rejectMissingSources,
   )
+  const idMap = podIdMap(sandbox.record.config)
+  const sources = bindSources(needs, own, config, facts.mountSources ?? new Map(), idMap)
   const declared = await makeDeclaredVolumes(needs, {
     volumes: image.config.volumes,
     config,
     paths: own,
-    owner: { uid: 0, gid: 0 },
+    owner: rootOf(idMap),
   })
   const built = containerSpec({
     id: record.id,
@@ -76,6 +80,7 @@ export async function buildSpec(
       ipc: hostIpc ? 'host' : paths.pin('ipc'),
       uts: hostNetwork ? 'host' : paths.pin('uts'),
       pid: pidPath(needs, sandbox, record.config),
+      user: paths.pin('user'),
     },
     hostname: podHostname(sandbox.record.config),
     etcFiles: {
@@ -93,9 +98,9 @@ export async function buildSpec(
     deviceOwnership: settings.deviceOwnershipFromSecurityContext,
     privilegedDevices: !handler.privilegedWithoutHostDevices,
     accountFilePaths: own,
-    mountSources: new Map([...(facts.mountSources ?? []), ...volumes]),
+    mountSources: new Map([...sources, ...volumes]),
   })
-  await writeAccountFiles(own, built.accountFiles)
+  await writeAccountFiles(own, built.accountFiles, rootOf(idMap))
   const warnings = [...built.warnings]
   const names = config.CDIDevices.map(({ name }) => name)
   const edits = findCdiDevices(settings.cdiSpecDirs, names, (why) => warnings.push(why))
@@ -109,9 +114,17 @@ export async function buildSpec(
   }
 }
 
-async function writeAccountFiles(paths: ContainerPaths, { passwd, group }: UserFiles): Promise<void> {
-  if (passwd !== undefined) await writeFile(paths.passwd, passwd, { mode: 0o644 })
-  if (group !== undefined) await writeFile(paths.group, group, { mode: 0o644 })
+async function writeAccountFiles(
+  paths: ContainerPaths,
+  files: UserFiles,
+  owner: { uid: number; gid: number },
+): Promise<void> {
+  for (const name of ['passwd', 'group'] as const) {
+    const text = files[name]
+    if (text === undefined) continue
+    await writeFile(paths[name], text, { mode: 0o644 })
+    await chown(paths[name], owner.uid, owner.gid)
+  }
 }
 
 function pidPath(needs: SpecNeeds, sandbox: Sandbox, config: ContainerConfig): string {

@@ -4,7 +4,7 @@
  */
 
 import { randomBytes } from 'node:crypto'
-import { mkdir, rm, writeFile } from 'node:fs/promises'
+import { mkdir, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { ImageRecord } from '#image/image-store.ts'
 import { RuntimeError } from '#proto/errors.ts'
@@ -22,11 +22,14 @@ import { specText } from '../oci/spec/types.ts'
 import { validateContainerConfig } from '../oci/spec/validate.ts'
 import type { Parts } from '../parts.ts'
 import { sameConfig } from '../same-config.ts'
-import type { Sandbox } from '../sandbox/sandbox.ts'
+import { podIdMap, type Sandbox } from '../sandbox/sandbox.ts'
+import { letPass } from '../sandbox/user-namespaces.ts'
+import { unbindSources } from './bound-mounts.ts'
 import { type BuiltSpec, buildSpec } from './build-spec.ts'
 import { configuredRlimits } from './configured.ts'
 import { type Container, type ContainerRecord, containerKey } from './container.ts'
 import { imageVolumes, mountImageVolumes } from './image-volumes.ts'
+import { removeFiles } from './remove-files.ts'
 import { watchExit } from './watch-exit.ts'
 
 export type CreateNeeds = Pick<
@@ -108,7 +111,7 @@ async function create(
   operation.enter('files')
   const { dir } = needs.paths.container(id)
   await mkdir(dir, { mode: 0o700 })
-  rollback.defer('bundle directory', () => rm(dir, { recursive: true, force: true }))
+  rollback.defer('bundle directory', () => removeFiles(needs, dir))
   await makeLogDirectory(record.logPath)
 
   const input = { sandbox, container, image, handler }
@@ -225,9 +228,13 @@ interface BundleInput {
 async function makeBundle(needs: CreateNeeds, input: BundleInput, rollback: Rollback): Promise<BuiltSpec> {
   const { id } = input.container.record
   const paths = needs.paths.container(id)
-  await needs.storage.rootfs.create({ id, layers: input.image.diffIds, mountpoint: paths.rootfs })
+  const idMap = podIdMap(input.sandbox.record.config)
+  await letPass(paths.dir, idMap)
+  await mkdir(paths.volumes, { mode: 0o711 })
+  await needs.storage.rootfs.create({ id, layers: input.image.diffIds, mountpoint: paths.rootfs, idMap })
   rollback.defer('rootfs', () => needs.storage.rootfs.remove(id))
-  const volumes = await mountImageVolumes(needs, paths, input.container.record, rollback)
+  const volumes = await mountImageVolumes(needs, paths, input.container.record, rollback, idMap)
+  rollback.defer('mounts', () => unbindSources(needs, paths, input.container.record.config))
   const built = await buildSpec(needs, { ...input, volumes })
   await writeFile(paths.spec, specText(built.spec), { mode: 0o600 })
   return built

@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import * as z from 'zod'
 import type { Images } from '#image/image-store.ts'
 import { isErrno } from '#linux/errno.ts'
+import type { IdMap } from '#linux/user-namespace.ts'
 import { isKind, messageOf, RuntimeError } from '#proto/errors.ts'
 import type { ContainerConfig } from '#proto/generated/api.ts'
 import { parseDiffId } from '#storage/digest.ts'
@@ -72,22 +73,27 @@ export async function mountImageVolumes(
   paths: ContainerPaths,
   record: VolumesOf,
   rollback: Rollback,
+  idMap: IdMap | undefined,
 ): Promise<Map<number, MountSource>> {
   const sources = new Map<number, MountSource>()
   for (const volume of record.imageVolumes) {
     const id = volumeId(record.id, volume)
     const mountpoint = join(paths.volumes, String(volume.mount))
-    await makeVolume(needs, { id, mountpoint, volume })
+    await makeVolume(needs, { id, mountpoint, volume, idMap })
     rollback.defer('image volume', () => needs.storage.rootfs.remove(id))
     const subPath = record.config.mounts[volume.mount]?.imageSubPath ?? ''
-    sources.set(volume.mount, { path: within(needs, mountpoint, subPath), propagation: 'private' })
+    sources.set(volume.mount, {
+      path: within(needs, mountpoint, subPath),
+      propagation: 'private',
+      isMapped: idMap !== undefined,
+    })
   }
   return sources
 }
 
 async function makeVolume(
   needs: VolumeNeeds,
-  { id, mountpoint, volume }: { id: string; mountpoint: string; volume: ImageVolume },
+  { id, mountpoint, volume, idMap }: { id: string; mountpoint: string; volume: ImageVolume; idMap: IdMap | undefined },
 ): Promise<void> {
   try {
     const layers = volume.layers.map(parseDiffId)
@@ -97,6 +103,7 @@ async function makeVolume(
       mountpoint,
       readonly: true,
       options: ['nosuid', 'nodev', 'noexec'],
+      idMap,
     })
   } catch (cause) {
     throw failed(`image ${quoted(volume.imageRef)} cannot be mounted: ${messageOf(cause)}`, cause)

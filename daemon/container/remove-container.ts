@@ -1,9 +1,9 @@
 /** RemoveContainer: kill it if it runs, give back everything, forget it. Repeatable (api.proto, RemoveContainer). */
-import { rm } from 'node:fs/promises'
 import type { Parts } from '../parts.ts'
 import type { Container } from './container.ts'
 import { removeDeclaredVolumes } from './declared-volumes.ts'
 import { removeImageVolumes } from './image-volumes.ts'
+import { removeFiles } from './remove-files.ts'
 import { type RetireNeeds, retire } from './retire.ts'
 import { type StopNeeds, stop } from './stop-container.ts'
 
@@ -30,7 +30,7 @@ export async function remove(needs: RemoveNeeds, container: Container, signal?: 
   await removeDeclaredVolumes(needs.paths.container(id))
   await needs.storage.rootfs.remove(id)
   operation.enter('files')
-  await rm(needs.paths.container(id).dir, { recursive: true, force: true })
+  await removeFiles(needs, needs.paths.container(id).dir)
   operation.enter('record')
   await needs.containers.delete(id)
   operation.enter('reply')

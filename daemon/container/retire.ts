@@ -5,10 +5,11 @@
 import { isKind } from '#proto/errors.ts'
 import { runtimeCli } from '../oci/runtime-cli.ts'
 import type { Parts } from '../parts.ts'
+import { unbindSources } from './bound-mounts.ts'
 import type { Container } from './container.ts'
 import { unmountImageVolumes } from './image-volumes.ts'
 
-export type RetireNeeds = Pick<Parts, 'handlers' | 'linux' | 'locks' | 'storage' | 'log'>
+export type RetireNeeds = Pick<Parts, 'handlers' | 'linux' | 'locks' | 'paths' | 'storage' | 'log'>
 
 export async function retire(needs: RetireNeeds, container: Container): Promise<void> {
   const { id, runtimeHandler } = container.record
@@ -20,4 +21,5 @@ export async function retire(needs: RetireNeeds, container: Container): Promise<
     if (!isKind(error, 'not-found')) throw error
   }
   await unmountImageVolumes(needs, container.record)
+  unbindSources(needs, needs.paths.container(id), container.record.config)
 }

@@ -9,6 +9,7 @@ import type { Container } from '../container/container.ts'
 import { removeDeclaredVolumes } from '../container/declared-volumes.ts'
 import { removeImageVolumes } from '../container/image-volumes.ts'
 import type { RemoveNeeds } from '../container/remove-container.ts'
+import { removeFiles } from '../container/remove-files.ts'
 import { retire } from '../container/retire.ts'
 import { exited, recordExit, type WatchNeeds, watchExit } from '../container/watch-exit.ts'
 import { readExitRecord } from '../monitor/exit-record.ts'
@@ -78,7 +79,7 @@ function undoContainers(needs: RestoreNeeds): Promise<number> {
     await removeImageVolumes(needs, container.record)
     await removeDeclaredVolumes(needs.paths.container(id))
     await needs.storage.rootfs.remove(id)
-    await rm(needs.paths.container(id).dir, { recursive: true, force: true })
+    await removeFiles(needs, needs.paths.container(id).dir)
     await needs.containers.delete(id)
   })
 }

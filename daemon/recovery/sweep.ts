@@ -2,10 +2,11 @@
  * What no record owns: directories of sandboxes and containers with their mounts, namespaces and monitors, and writable
  * layers. Left by a daemon that was killed while it removed something, or by a rollback that failed.
  */
-import { readdir, rm } from 'node:fs/promises'
+import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { messageOf } from '#proto/errors.ts'
 import { ownerOfRootfs } from '../container/image-volumes.ts'
+import { removeFiles } from '../container/remove-files.ts'
 import { ContainerId, SandboxId } from '../ids.ts'
 import type { Fate } from '../network/pod-network.ts'
 import { runtimeCli } from '../oci/runtime-cli.ts'
@@ -22,7 +23,6 @@ export async function sweep(needs: SweepNeeds): Promise<void> {
     const id = ContainerId.safeParse(name).data
     if (id && needs.containers.get(id)) return false
     await deleteFromRuntimes(needs, name)
-    unmountBelow(needs, join(needs.paths.containers, name))
     return true
   })
   await sweepDirectory(needs, needs.paths.sandboxes, async (name) => {
@@ -43,12 +43,6 @@ export async function sweep(needs: SweepNeeds): Promise<void> {
   }
 }
 
-/** The rootfs and volumes; deepest first. */
-function unmountBelow({ linux }: SweepNeeds, dir: string): void {
-  const below = linux.readMountInfo().filter(({ mountpoint }) => mountpoint.startsWith(`${dir}/`))
-  for (const { mountpoint } of below.reverse()) linux.unmount(mountpoint, { detach: true })
-}
-
 /** What an attachment on record is to the sandbox that it was made for. */
 function fateOf(needs: SweepNeeds, id: string): Fate {
   const known = SandboxId.safeParse(id).data
@@ -66,7 +60,7 @@ async function sweepDirectory(
   for (const name of await readdir(dir)) {
     try {
       if (!(await unowned(name))) continue
-      await rm(join(dir, name), { recursive: true, force: true })
+      await removeFiles(needs, join(dir, name))
       needs.log.warn('Swept what no record owned', { path: join(dir, name) })
     } catch (cause) {
       needs.log.error('Cannot sweep', { path: join(dir, name), why: messageOf(cause) })

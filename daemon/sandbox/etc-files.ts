@@ -1,10 +1,11 @@
 /** The files under /etc that a pod's containers get from the runtime: hostname, resolv.conf, hosts. */
-import { readFile, writeFile } from 'node:fs/promises'
+import { chown, readFile, writeFile } from 'node:fs/promises'
 import { hostname as nodeName } from 'node:os'
 import { RuntimeError } from '#proto/errors.ts'
 import type { DNSConfig, PodSandboxConfig } from '#proto/generated/api.ts'
 import type { SandboxPaths } from '../paths.ts'
-import { podNamespaces } from './sandbox.ts'
+import { podIdMap, podNamespaces } from './sandbox.ts'
+import { rootOf } from './user-namespaces.ts'
 
 /** The longest label of DNS, to which the kubelet cuts pod names as well. */
 const maxLabel = 63
@@ -17,8 +18,8 @@ export function podHostname(config: PodSandboxConfig): string {
 
 /** Write hostname and resolv.conf; they are known before the network is. */
 export async function writeEtcFiles(paths: SandboxPaths, config: PodSandboxConfig): Promise<void> {
-  await writeFile(paths.hostname, `${podHostname(config)}\n`, { mode: 0o644 })
-  await writeFile(paths.resolvConf, await resolvConf(config.dnsConfig), { mode: 0o644 })
+  await write(paths.hostname, `${podHostname(config)}\n`, config)
+  await write(paths.resolvConf, await resolvConf(config.dnsConfig), config)
 }
 
 /**
@@ -27,7 +28,14 @@ export async function writeEtcFiles(paths: SandboxPaths, config: PodSandboxConfi
  */
 export async function writeHosts(paths: SandboxPaths, config: PodSandboxConfig, ips: readonly string[]): Promise<void> {
   const text = podNamespaces(config).hostNetwork ? await hostFile('/etc/hosts') : hosts(podHostname(config), ips)
-  await writeFile(paths.hosts, text, { mode: 0o644 })
+  await write(paths.hosts, text, config)
+}
+
+/** The files are the pod's own: its root may change them. */
+async function write(path: string, text: string, config: PodSandboxConfig): Promise<void> {
+  await writeFile(path, text, { mode: 0o644 })
+  const { uid, gid } = rootOf(podIdMap(config))
+  if (uid !== 0 || gid !== 0) await chown(path, uid, gid)
 }
 
 const hosts = (hostname: string, ips: readonly string[]): string =>

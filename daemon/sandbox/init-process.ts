@@ -2,7 +2,7 @@
  * The init process of a pod that shares one PID namespace: it holds the namespace and reaps orphans. A container like any
  * other to monitor and runtime, of which the CRI shows nothing; made of a static program of the host, so no image is pulled.
  */
-import { access, constants, mkdir, rm, writeFile } from 'node:fs/promises'
+import { access, chown, constants, mkdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { ProcessIdentity } from '#linux/proc.ts'
 import { RuntimeError } from '#proto/errors.ts'
@@ -12,7 +12,8 @@ import { cgroupsPath, hostCgroupPath } from '../oci/cgroup-path.ts'
 import { runtimeCli } from '../oci/runtime-cli.ts'
 import { sandboxSpec } from '../oci/spec/sandbox-spec.ts'
 import type { Parts } from '../parts.ts'
-import { podNamespaces, type Sandbox, type SandboxRecord } from './sandbox.ts'
+import { podIdMap, podNamespaces, type Sandbox, type SandboxRecord } from './sandbox.ts'
+import { letPass, rootOf } from './user-namespaces.ts'
 
 export type InitNeeds = Pick<
   Parts,
@@ -28,7 +29,12 @@ export async function startInit(needs: InitNeeds, sandbox: Sandbox): Promise<Pro
   await requireProgram(needs.config.sandbox.initPath)
   await mkdir(paths.init, { mode: 0o700 })
   // The init is nobody, and this is its root directory.
-  await mkdir(join(paths.init, 'rootfs'), { mode: 0o755 })
+  const rootfs = join(paths.init, 'rootfs')
+  await mkdir(rootfs, { mode: 0o755 })
+  const idMap = podIdMap(record.config)
+  const root = rootOf(idMap)
+  await chown(rootfs, root.uid, root.gid)
+  await letPass(paths.init, idMap)
   await writeFile(join(paths.init, 'config.json'), JSON.stringify(specOf(needs, record)), { mode: 0o600 })
   const handler = needs.handlers.resolve(record.runtimeHandler)
   const client = await launchMonitor({
@@ -96,6 +102,7 @@ function specOf(needs: InitNeeds, record: SandboxRecord) {
     pins: {
       ...(!hostNetwork && { net: paths.pin('net'), uts: paths.pin('uts') }),
       ...(!hostIpc && { ipc: paths.pin('ipc') }),
+      ...(podIdMap(record.config) && { user: paths.pin('user') }),
     },
     cgroupsPath: cgroupOf(needs, record),
   })

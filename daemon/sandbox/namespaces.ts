@@ -1,12 +1,12 @@
 /** The pod's namespaces: files that outlive every process of the pod, so that no pause container is needed (design D6). */
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { chownSync, mkdirSync, writeFileSync } from 'node:fs'
 import type { Linux } from '#linux/linux.ts'
 import { RuntimeError } from '#proto/errors.ts'
 import type { PodSandboxConfig } from '#proto/generated/api.ts'
 import { type PodSysctl, podSysctls } from '../oci/spec/sysctls.ts'
 import type { PinnedNamespace, SandboxPaths } from '../paths.ts'
 import { podHostname } from './etc-files.ts'
-import { podNamespaces } from './sandbox.ts'
+import { podIdMap, podNamespaces } from './sandbox.ts'
 
 /** What Docker, CRI-O and containerd give a pod. */
 const shmBytes = 64 * 1024 * 1024
@@ -30,20 +30,20 @@ export function makeNamespaces(linux: Linux, paths: SandboxPaths, config: PodSan
   const kinds: ('net' | 'uts' | 'ipc')[] = []
   if (!hostNetwork) kinds.push('net', 'uts')
   if (!hostIpc) kinds.push('ipc')
-  if (kinds.length > 0) {
-    linux.createNamespaces({
-      kinds,
-      pins: { net: paths.pin('net'), ipc: paths.pin('ipc'), uts: paths.pin('uts') },
-      inside: () => {
-        if (!hostNetwork) linux.setHostname(podHostname(config))
-        if (!hostNetwork) linux.setLinkUp('lo')
-        for (const sysctl of sysctls) setSysctl(sysctl)
-      },
-    })
+  const pins = { net: paths.pin('net'), ipc: paths.pin('ipc'), uts: paths.pin('uts'), user: paths.pin('user') }
+  const inside = () => {
+    if (!hostNetwork) linux.setHostname(podHostname(config))
+    if (!hostNetwork) linux.setLinkUp('lo')
+    for (const sysctl of sysctls) setSysctl(sysctl)
   }
+  const map = podIdMap(config)
+  // The pod's root may administer what belongs to the pod's own user namespace.
+  if (map) linux.createOwnedNamespaces({ map, kinds, pins, inside })
+  else if (kinds.length > 0) linux.createNamespaces({ kinds, pins, inside })
   if (!hostIpc) {
     mkdirSync(paths.shm, { mode: 0o1777 })
     linux.mountTmpfs(paths.shm, { sizeBytes: shmBytes, mode: 0o1777, flags: ['nosuid', 'nodev', 'noexec'] })
+    if (map) chownSync(paths.shm, map.uids.hostId, map.gids.hostId)
   }
 }
 
@@ -55,7 +55,7 @@ function setSysctl({ name, path, value }: PodSysctl): void {
   }
 }
 
-const kinds: readonly PinnedNamespace[] = ['pid', 'ipc', 'uts', 'net']
+const kinds: readonly PinnedNamespace[] = ['pid', 'ipc', 'uts', 'net', 'user']
 
 /** Give back all of it. Repeatable; what is gone already is fine. */
 export function releaseNamespaces(linux: Linux, paths: SandboxPaths): void {

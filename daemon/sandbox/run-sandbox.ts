@@ -16,10 +16,12 @@ import { writeEtcFiles, writeHosts } from './etc-files.ts'
 import { type InitNeeds, startInit, stopInit } from './init-process.ts'
 import { makeNamespaces, releaseNamespaces } from './namespaces.ts'
 import { attachment } from './pod-attachment.ts'
-import { podNamespaces, type SandboxRecord, sandboxKey } from './sandbox.ts'
+import { podIdMap, podNamespaces, type SandboxRecord, sandboxKey } from './sandbox.ts'
+import { offersUserNamespaces } from './user-namespaces.ts'
 import { validateSandboxConfig } from './validate-sandbox.ts'
 
-export type RunNeeds = InitNeeds & Pick<Parts, 'bootId' | 'flights' | 'network' | 'operations' | 'sandboxes'>
+export type RunNeeds = InitNeeds &
+  Pick<Parts, 'bootId' | 'flights' | 'host' | 'storage' | 'network' | 'operations' | 'sandboxes'>
 
 /**
  * Make a sandbox and bring it to ready. A repeat of a request joins the running one, or gets the sandbox that it made.
@@ -33,7 +35,13 @@ export async function runSandbox(
   signal?: AbortSignal,
 ): Promise<string> {
   const valid = validateSandboxConfig(config)
-  needs.handlers.resolve(runtimeHandler)
+  const handler = needs.handlers.resolve(runtimeHandler)
+  if (podIdMap(valid) && !offersUserNamespaces(needs, handler)) {
+    throw new RuntimeError(
+      'failed-precondition',
+      `Runtime handler "${handler.name}" has no user namespaces on this node`,
+    )
+  }
   const key = sandboxKey(valid)
   return needs.flights.run(
     `run-sandbox:${key}`,

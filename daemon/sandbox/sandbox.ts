@@ -10,9 +10,11 @@
  * `ready` is SANDBOX_READY; `stopped` is SANDBOX_NOTREADY, with `released` once its network is given back.
  */
 import * as z from 'zod'
+import type { IdMap } from '#linux/user-namespace.ts'
 import { NamespaceMode, PodSandboxConfig } from '#proto/generated/api.ts'
 import { SandboxId } from '../ids.ts'
 import { resourcesRecord } from '../oci/resources-record.ts'
+import { idMapOf, userMappings } from '../oci/spec/user-namespace.ts'
 import type { RecordCodec, RecordStore, Stored } from '../records/record-store.ts'
 import { bigintText, messageText, messageToText, processIdentity } from '../records/schema.ts'
 
@@ -67,6 +69,12 @@ export const sandboxCodec: RecordCodec<SandboxId, SandboxRecord, SandboxStatus> 
 export function sandboxKey(config: PodSandboxConfig): string {
   const { name = '', namespace = '', uid = '', attempt = 0 } = config.metadata ?? {}
   return [namespace, name, uid, attempt].map((part) => encodeURIComponent(part)).join('/')
+}
+
+/** Which ids of the host the pod's ids are; undefined for a pod in the node's user namespace. @throws RuntimeError */
+export function podIdMap(config: PodSandboxConfig): IdMap | undefined {
+  const mappings = userMappings(config.linux?.securityContext?.namespaceOptions?.usernsOptions)
+  return mappings && idMapOf(mappings)
 }
 
 /** Which namespaces of its own a pod asks for. */

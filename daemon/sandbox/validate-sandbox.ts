@@ -2,7 +2,7 @@
 import { RuntimeError } from '#proto/errors.ts'
 import { NamespaceMode, type PodSandboxConfig } from '#proto/generated/api.ts'
 import { podSysctls } from '../oci/spec/sysctls.ts'
-import { podNamespaces } from './sandbox.ts'
+import { podIdMap, podNamespaces } from './sandbox.ts'
 
 /** The longest host name of Linux (HOST_NAME_MAX). */
 const maxHostname = 64
@@ -42,13 +42,8 @@ function checkNamespaces(config: PodSandboxConfig): void {
   if (pid !== NamespaceMode.POD && pid !== NamespaceMode.CONTAINER && pid !== NamespaceMode.NODE) {
     throw refused(`${field}.pid`, pid, 'must be POD, CONTAINER or NODE')
   }
-  const users = options?.usernsOptions
-  if (users && users.mode !== NamespaceMode.NODE) {
-    throw refused(
-      `${field}.userns_options.mode`,
-      users.mode,
-      'is not offered by this runtime (Status says so); it must be NODE',
-    )
+  if (podIdMap(config) && (pid === NamespaceMode.NODE || options?.ipc === NamespaceMode.NODE)) {
+    throw refused(`${field}.userns_options.mode`, 'POD', 'goes with no PID or IPC namespace of the node')
   }
 }
 

@@ -3,9 +3,10 @@ import { access, constants } from 'node:fs/promises'
 import { StatusResponse } from '#proto/generated/api.ts'
 import type { RuntimeHandler } from '../oci/runtime-handlers.ts'
 import type { Parts } from '../parts.ts'
+import { offersUserNamespaces } from '../sandbox/user-namespaces.ts'
 import { RUNTIME_NAME, VERSION } from '../version.ts'
 
-type StatusNeeds = Pick<Parts, 'config' | 'handlers' | 'host' | 'images' | 'network' | 'operations'>
+type StatusNeeds = Pick<Parts, 'config' | 'handlers' | 'host' | 'images' | 'network' | 'operations' | 'storage'>
 
 /** RuntimeReady and NetworkReady as they are, and what each runtime handler offers ("" is the default one). */
 export async function runtimeStatus(needs: StatusNeeds, verbose: boolean): Promise<StatusResponse> {
@@ -18,8 +19,13 @@ export async function runtimeStatus(needs: StatusNeeds, verbose: boolean): Promi
         condition('NetworkReady', network, 'NetworkPluginNotReady'),
       ],
     },
-    runtimeHandlers: [{ ...needs.handlers.resolve(''), name: '' }, ...needs.handlers.list()].map(handlerMessage),
-    features: { supplementalGroupsPolicy: true, userNamespacesHostNetwork: false },
+    runtimeHandlers: [{ ...needs.handlers.resolve(''), name: '' }, ...needs.handlers.list()].map((handler) =>
+      handlerMessage(needs, handler),
+    ),
+    features: {
+      supplementalGroupsPolicy: true,
+      userNamespacesHostNetwork: offersUserNamespaces(needs, needs.handlers.resolve('')),
+    },
     info: verbose
       ? {
           operations: JSON.stringify([...needs.operations.list(), ...needs.images.operations()]),
@@ -32,9 +38,12 @@ export async function runtimeStatus(needs: StatusNeeds, verbose: boolean): Promi
   })
 }
 
-const handlerMessage = ({ name, features }: RuntimeHandler) => ({
-  name,
-  features: { recursiveReadOnlyMounts: features.recursiveReadOnlyMounts, userNamespaces: false },
+const handlerMessage = (needs: StatusNeeds, handler: RuntimeHandler) => ({
+  name: handler.name,
+  features: {
+    recursiveReadOnlyMounts: handler.features.recursiveReadOnlyMounts,
+    userNamespaces: offersUserNamespaces(needs, handler),
+  },
 })
 
 async function runtimeReady({ name, path }: RuntimeHandler): Promise<Readiness> {

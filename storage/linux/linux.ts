@@ -1,5 +1,6 @@
 /** Everything impure in one flat value, for those who take it as an argument and can be given a recording one in tests. */
 import * as atomicFile from './atomic-file.ts'
+import * as bindTree from './bind-tree.ts'
 import * as cgroup from './cgroup.ts'
 import * as cgroupLimits from './cgroup-limits.ts'
 import * as chroot from './chroot.ts'
@@ -25,11 +26,13 @@ import * as runCommand from './run-command.ts'
 import * as signals from './signals.ts'
 import * as statfs from './statfs.ts'
 import * as syncfs from './syncfs.ts'
+import * as userNamespace from './user-namespace.ts'
 import * as writeKernelFile from './write-kernel-file.ts'
 import * as xattr from './xattr.ts'
 
 export const linux = {
   ...atomicFile,
+  ...bindTree,
   ...cgroup,
   ...cgroupLimits,
   ...chroot,
@@ -55,6 +58,7 @@ export const linux = {
   ...signals,
   ...statfs,
   ...syncfs,
+  ...userNamespace,
   ...writeKernelFile,
   ...xattr,
 }

@@ -8,7 +8,8 @@ import { mount, unmount } from './mount.ts'
 import { statfs } from './statfs.ts'
 import { rawSys, sys, sysError, sysOn } from './sys.ts'
 
-const CLONE = {
+/** The flag of each kind for unshare, setns and clone. */
+export const CLONE = {
   mnt: 0x00020000,
   cgroup: 0x02000000,
   uts: 0x04000000,
@@ -72,7 +73,7 @@ const createPinFile = (path: string): void => {
 }
 
 /** Binds a namespace to a new file, or leaves no file. */
-const pin = (source: string, path: string): void => {
+export const pin = (source: string, path: string): void => {
   createPinFile(path)
   try {
     mount({ source, target: path, flags: ['bind'] })

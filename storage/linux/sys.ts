@@ -12,6 +12,7 @@ interface Addon {
   sys(nr: number, ...args: SysArgument[]): number | bigint
   sysAsync(nr: number, ...args: SysArgument[]): Promise<number | bigint>
   addr(buffer: Uint8Array): bigint
+  clonePaused(flags: number): number
 }
 
 const EINTR = -4
@@ -59,6 +60,16 @@ export const rawSys = (call: SyscallName | number, ...args: SysArgument[]): numb
     const result = rawSysOnce(call, ...args)
     if (result !== EINTR) return result
   }
+}
+
+/**
+ * Makes a child process in new namespaces (CLONE_NEW* flags) that waits to be killed, as unshare(2) cannot make a user
+ * namespace for a process with threads. It must be killed and waited for in the same tick: see user-namespace.ts.
+ */
+export const clonePaused = (flags: number): number => {
+  const pid = addon().clonePaused(flags)
+  if (pid < 0) throw sysError(pid, 'clone')
+  return pid
 }
 
 /** The error for a negative result of `rawSys`. */

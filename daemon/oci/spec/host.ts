@@ -60,4 +60,6 @@ export interface MountSource {
   readonly path: string
   /** How mounts spread from the mount that `path` lies on. */
   readonly propagation: 'private' | 'shared' | 'slave' | 'shared-slave'
+  /** Ids are mapped there already; the runtime has nothing to map. */
+  readonly isMapped?: boolean
 }

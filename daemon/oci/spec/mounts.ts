@@ -110,7 +110,7 @@ const bind = (index: number, destination: string, mount: Mount, input: MountInpu
     type: 'bind',
     source,
     options: ['rbind', PROPAGATION[mount.propagation] ?? 'rprivate', ...accessOptions(field, mount, input)],
-    ...idMappings(field, mount, input.features),
+    ...(input.sources.get(index)?.isMapped ? {} : idMappings(field, mount, input.features)),
   }
 }
 

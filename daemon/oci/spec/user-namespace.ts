@@ -1,4 +1,5 @@
 /** The user namespace that a pod asks for. All containers of a pod have the same mapping. */
+import type { IdMap, IdRange } from '#linux/user-namespace.ts'
 import { type IDMapping, NamespaceMode, type UserNamespace } from '#proto/generated/api.ts'
 import { invalid } from './refuse.ts'
 import type { OciIdMapping } from './types.ts'
@@ -38,6 +39,17 @@ const single = (field: string, mappings: readonly IDMapping[]): OciIdMapping => 
   if (hostId + length > MAX_UINT32) throw invalid(`userns_options.${field} reaches beyond the largest id`)
   return { containerID: containerId, hostID: hostId, size: length }
 }
+
+/** The same for system calls: container ids begin at 0. */
+export const idMapOf = (mappings: UserMappings): IdMap => ({
+  uids: rangeOf(mappings.uids),
+  gids: rangeOf(mappings.gids),
+})
+
+const rangeOf = ([mapping]: readonly OciIdMapping[]): IdRange => ({
+  hostId: mapping?.hostID ?? 0,
+  size: mapping?.size ?? 0,
+})
 
 export const ociMappings = (mappings: readonly IDMapping[]): OciIdMapping[] =>
   mappings.map(({ hostId, containerId, length }) => ({ containerID: containerId, hostID: hostId, size: length }))
