@@ -320,6 +320,22 @@ describe('a network whose plugins misbehave', () => {
     await world.assertNothingLeft()
   })
 
+  it('keeps one removal waiting for a while, and no other', async () => {
+    const run = async (name: string) =>
+      (await world.cri.runtime.runPodSandbox({ config: await podConfig(world.site, name) })).podSandboxId
+    const [held, other] = [await run('held'), await run('unheld')]
+    writeFileSync(network.file('hold-DEL'), 'held')
+    const removing = world.cri.runtime.removePodSandbox({ podSandboxId: held }, { timeoutMs: 60_000 })
+    await until('the plugin runs', 5000, async () => network.calls().includes(`DEL ${held}`) || undefined)
+    await removePod(world.cri, other)
+    await removing
+    assert.deepEqual((await world.cri.runtime.listPodSandbox({})).items, [])
+    assert.equal(network.addresses().length, 2, 'the addresses are not lost')
+    rmSync(network.file('hold-DEL'))
+    await until('the addresses are free', 15_000, async () => network.addresses().length === 0 || undefined)
+    await world.assertNothingLeft()
+  })
+
   it('is not ready while a plugin of CNI 1.1 says so', async () => {
     writeFileSync(network.file('fail-STATUS'), '')
     network.write('05-status.conflist', { cniVersion: '1.1.0', plugins: [{ type: 'obedient' }] })
