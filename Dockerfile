@@ -29,7 +29,7 @@ CMD ["npm", "test"]
 
 FROM base AS runtime
 RUN apt-get update \
- && apt-get install -y --no-install-recommends ca-certificates runc containernetworking-plugins iptables nftables conntrack catatonit \
+ && apt-get install -y --no-install-recommends ca-certificates libatomic1 runc containernetworking-plugins iptables nftables conntrack catatonit \
  && rm -rf /var/lib/apt/lists/*
 COPY --from=build /src/dist /usr/libexec/cricket
 RUN ln -s /usr/libexec/cricket/bin/cricket /usr/bin/cricket
