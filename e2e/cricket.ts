@@ -31,6 +31,7 @@ export async function writeCricketConfig(site: Site, config: CricketConfig = {})
       root: site.path('root'),
       state: site.path('state'),
       listen: cricketSocket(site),
+      cgroupDriver: site.cgroupDriver,
       logLevel: config.logLevel ?? 'info',
       network: { configDir: network.configDir, binDirs: config.binDirs ?? network.binDirs },
       image: { insecureRegistries: config.insecureRegistries ?? [], preload: config.preload ?? [] },

@@ -164,6 +164,7 @@ export async function sweepLeftovers(site: Site): Promise<void> {
     await sleep(50)
   }
   for (const mountpoint of await mountsOf(site)) await tryRun('umount', ['-l', mountpoint])
+  if (site.cgroupDriver === 'systemd') await tryRun('systemctl', ['stop', site.cgroupParent])
   for (const { path } of await cgroupsOf(site)) await rmdir(path).catch(() => {})
   await tryRun('ip', ['link', 'delete', site.network.bridge])
   await sweepRules(site)

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { status } from '@grpc/grpc-js'
 import {
+  CgroupDriver,
   ContainerState,
   ImageServiceService,
   MountPropagation,
@@ -66,7 +67,10 @@ describe('a runtime that has just started', () => {
 
   it('tells its cgroup driver', { skip: isPeer && 'containerd 1.6 lacks RuntimeConfig' }, async () => {
     const { linux } = await world.cri.runtime.runtimeConfig({})
-    assert.equal(linux?.cgroupDriver, 1)
+    assert.equal(
+      linux?.cgroupDriver,
+      world.site.cgroupDriver === 'systemd' ? CgroupDriver.SYSTEMD : CgroupDriver.CGROUPFS,
+    )
   })
 
   it('has no images, pods or containers', async () => {

@@ -16,7 +16,8 @@ export interface Site {
   /** Short, because a unix socket's path has 107 bytes and a container id takes 64. */
   readonly dir: string
   readonly network: SiteNetwork
-  /** Parent of every pod's cgroup, as the kubelet would name it. */
+  readonly cgroupDriver: 'cgroupfs' | 'systemd'
+  /** Parent of every pod's cgroup, as the kubelet would name it for the driver. */
   readonly cgroupParent: string
   /** Pods' log directories are made under it. */
   readonly logDir: string
@@ -33,6 +34,9 @@ export interface SiteNetwork {
   /** Where host-local keeps one file per address in use. */
   readonly ipamDir: string
 }
+
+/** The virtual machine's tests choose systemd. */
+const CGROUP_DRIVER = process.env.CRICKET_E2E_CGROUP_DRIVER === 'systemd' ? 'systemd' : 'cgroupfs'
 
 /** Makes the directory and writes the CNI configuration: bridge, host-local, portmap. */
 export async function createSite(): Promise<Site> {
@@ -52,7 +56,8 @@ export async function createSite(): Promise<Site> {
     id,
     dir,
     network,
-    cgroupParent: `/cricket-e2e-${id}`,
+    cgroupDriver: CGROUP_DRIVER,
+    cgroupParent: CGROUP_DRIVER === 'systemd' ? `cricket_e2e_${id}.slice` : `/cricket-e2e-${id}`,
     logDir: join(dir, 'logs'),
     path: (...parts) => join(dir, ...parts),
   }

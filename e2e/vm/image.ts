@@ -1,0 +1,73 @@
+/**
+ * The image of the virtual machine, made once per recipe and kept outside the repository, in
+ * `${XDG_CACHE_HOME:-/var/cache}/cricket-vm/<hash of the recipe>`. Images of older recipes are removed.
+ */
+
+import { createHash } from 'node:crypto'
+import { existsSync, globSync } from 'node:fs'
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { execa } from 'execa'
+
+const SUITE = 'trixie'
+export const MIRROR = process.env.CRICKET_VM_MIRROR ?? 'http://deb.debian.org/debian'
+export const CACHE = join(process.env.XDG_CACHE_HOME || '/var/cache', 'cricket-vm')
+
+export interface Image {
+  readonly dir: string
+  readonly kernel: string
+  readonly initrd: string
+  readonly disk: string
+  /** The emulator's own tree of programs, libraries and firmware. */
+  readonly qemu: string
+}
+
+/** Whether it was made before, so that nothing need be fetched. */
+export const hasImage = async (): Promise<boolean> => existsSync(await imageDirectory())
+
+/** Takes the image from the cache, or makes it: a minute and 150 MB from the mirror. */
+export async function findOrMakeImage(say: (text: string) => void): Promise<Image> {
+  const dir = await imageDirectory()
+  if (!existsSync(dir)) await makeImage(dir, say)
+  const part = (name: string) => join(dir, name)
+  return { dir, kernel: part('vmlinuz'), initrd: part('initrd'), disk: part('root.img'), qemu: part('qemu') }
+}
+
+async function imageDirectory(): Promise<string> {
+  const files = globSync('{make-image.sh,guest/**}', { cwd: import.meta.dirname }).sort()
+  const hash = createHash('sha256').update(`${SUITE} ${MIRROR}`)
+  for (const name of files) {
+    const path = join(import.meta.dirname, name)
+    if ((await stat(path)).isFile()) hash.update(`\0${name}\0`).update(await readFile(path))
+  }
+  return join(CACHE, hash.digest('hex').slice(0, 16))
+}
+
+async function makeImage(dir: string, say: (text: string) => void): Promise<void> {
+  await mkdir(CACHE, { recursive: true })
+  for (const name of await readdir(CACHE)) if (isOld(name)) await rm(join(CACHE, name), { recursive: true })
+  const scratch = await mkdtemp(join(CACHE, `making-${process.pid}-`))
+  const begin = performance.now()
+  try {
+    const log = { file: join(scratch, 'log') }
+    const { exitCode } = await execa(join(import.meta.dirname, 'make-image.sh'), [scratch, SUITE, MIRROR], {
+      stdin: 'ignore',
+      stdout: [log, 'pipe'],
+      stderr: log,
+      buffer: false,
+      reject: false,
+    })
+    if (exitCode !== 0) throw new Error(`cannot make the image:\n${(await readFile(log.file, 'utf8')).slice(-4000)}`)
+    await rename(scratch, dir)
+    say(`image made (${((performance.now() - begin) / 1000).toFixed(0)} s)`)
+  } finally {
+    await rm(scratch, { recursive: true, force: true })
+  }
+}
+
+/** An image, or the scratch directory of a process that is no more. */
+function isOld(name: string): boolean {
+  if (/^[0-9a-f]{16}$/.test(name)) return true
+  const owner = /^(?:making|share)-(\d+)-/.exec(name)?.[1]
+  return owner !== undefined && !existsSync(`/proc/${owner}`)
+}
