@@ -11,6 +11,7 @@ import type { Log } from '#proto/log.ts'
 import { KeyedLock } from '#storage/keyed-lock.ts'
 import { SingleFlight } from '#storage/single-flight.ts'
 import { openStorage } from '#storage/storage.ts'
+import type { Followers } from './config/reload.ts'
 import type { Config } from './config/schema.ts'
 import { type ContainerStore, containerCodec, usesImage } from './container/container.ts'
 import { StopRaces } from './container/stop-races.ts'
@@ -32,6 +33,8 @@ import { sweep } from './recovery/sweep.ts'
 import { type SandboxStore, sandboxCodec } from './sandbox/sandbox.ts'
 
 export interface Daemon {
+  /** What a reload of the configuration changes. */
+  readonly followers: Omit<Followers, 'setLogLevel'>
   /** Let calls in flight end, for at most ten seconds, and go. Containers are not touched. */
   close(): Promise<void>
 }
@@ -64,10 +67,12 @@ export async function startDaemon(
     sandboxes.load(),
     containers.load(),
   ])
+  // One array for the life of the daemon: its content follows the configuration.
+  const insecureRegistries = [...config.image.insecureRegistries]
   const images = await openImages({
     storage,
     root: paths.images,
-    config: { insecureRegistries: config.image.insecureRegistries },
+    config: { insecureRegistries },
     linux,
     log: log.child({ part: 'image' }),
     inUse: (id) => containers.all().some(({ record }) => usesImage(record, id)),
@@ -111,6 +116,10 @@ export async function startDaemon(
   const endHousekeeping = keepHouse(parts)
   log.info('Listening', { socket: config.listen })
   return {
+    followers: {
+      setHandlers: (fresh) => handlers.replace(fresh),
+      setInsecureRegistries: (hosts) => void insecureRegistries.splice(0, Infinity, ...hosts),
+    },
     close: () => {
       endHousekeeping()
       return close(parts, server, lock)

@@ -50,28 +50,40 @@ const textLine = format.printf(({ level, message, ...fields }) => {
   return `${new Date().toISOString()} ${level.padEnd(5)} ${oneLine(String(message))}${pairs.join('')}`
 })
 
-const logOver = (write: Write, level: LogLevel, always: Fields): Log => {
-  const at = (own: LogLevel) =>
-    LEVELS[own] > LEVELS[level] ? nothing : (message: string, fields?: Fields) => write(own, message, always, fields)
+/** Shared by a log and its children, so that all follow when it changes. */
+interface Threshold {
+  level: LogLevel
+}
+
+const logOver = (write: Write, threshold: Threshold, always: Fields): Log => {
+  const at = (own: LogLevel) => (message: string, fields?: Fields) => {
+    if (LEVELS[own] <= LEVELS[threshold.level]) write(own, message, always, fields)
+  }
   return {
     debug: at('debug'),
     info: at('info'),
     warn: at('warn'),
     error: at('error'),
-    child: (fields) => logOver(write, level, { ...always, ...fields }),
+    child: (fields) => logOver(write, threshold, { ...always, ...fields }),
   }
+}
+
+/** A log whose level can be changed, for itself and all its children. */
+export interface AdjustableLog extends Log {
+  setLevel(level: LogLevel): void
 }
 
 /**
  * The log that everything in the daemon writes to. It never throws, and a reader that went away (EPIPE) or a full disk
  * is ignored: losing log lines must not end containers.
  */
-export const createLog = (options: LogOptions): Log => {
+export const createLog = (options: LogOptions): AdjustableLog => {
   const stream = options.stream ?? process.stderr
   stream.on('error', nothing)
   const logger = createLogger({
     levels: LEVELS,
-    level: options.level,
+    // Checked before winston is asked.
+    level: 'debug',
     format: options.format === 'json' ? jsonLine : textLine,
     transports: [new transports.Stream({ stream, eol: '\n' })],
     exitOnError: false,
@@ -84,5 +96,11 @@ export const createLog = (options: LogOptions): Log => {
       // Nothing is left to report it to.
     }
   }
-  return logOver(write, options.level, {})
+  const threshold: Threshold = { level: options.level }
+  return {
+    ...logOver(write, threshold, {}),
+    setLevel: (level) => {
+      threshold.level = level
+    },
+  }
 }

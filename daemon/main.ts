@@ -4,6 +4,7 @@ import { messageOf, RuntimeError } from '#proto/errors.ts'
 import { renderConfig, renderDefaultConfig } from './config/document.ts'
 import { type CommandLine, parseFlags } from './config/flags.ts'
 import { loadConfig } from './config/load.ts'
+import { LiveConfig } from './config/reload.ts'
 import { operationsTable } from './cri/ops-client.ts'
 import { startDaemon } from './daemon.ts'
 import { giveBackMemory } from './give-back-memory.ts'
@@ -71,9 +72,18 @@ async function serve({ flags }: CommandLine): Promise<void> {
   // Whatever the caller left open is not for our children.
   linux.setAllCloexec()
   const children = adoptOrphans(linux)
+  let live: LiveConfig | undefined
+  // Before the start is over there is nothing to reload: what is read then is what would be read again.
+  process.on('SIGHUP', () => void live?.reload())
   const die = () => process.kill(process.pid, 'SIGKILL')
   const supervisor = connectSupervisor(process.env, log)
   const daemon = await startDaemon(config, log, children, crashPoint(process.env.CRICKET_CRASH_POINT, die))
+  live = new LiveConfig({
+    config,
+    load: () => loadConfig({ flags }),
+    followers: { ...daemon.followers, setLogLevel: (level) => log.setLevel(level) },
+    log,
+  })
   giveBackMemory()
   supervisor.ready()
   await terminated()

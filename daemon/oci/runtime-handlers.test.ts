@@ -29,3 +29,22 @@ test('a runtime that is not installed keeps its handler, with nothing promised',
   const handlers = await openRuntimeHandlers(config, silentLog)
   assert.equal(handlers.resolve('').features.recursiveReadOnlyMounts, false)
 })
+
+test('a handler that was dropped still serves the pods made with it', () => {
+  const before = runtimeHandlers('runc', [handler('runc'), handler('crun')])
+  const now = runtimeHandlers('runc', [handler('runc'), handler('youki')], before)
+  assert.equal(now.resolve('crun').path, '/usr/bin/crun')
+  assert.throws(
+    () => now.offered('crun'),
+    (error) => isKind(error, 'invalid-argument'),
+  )
+  assert.equal(now.offered('youki').name, 'youki')
+  assert.throws(
+    () => now.resolve('kata'),
+    (error) => isKind(error, 'invalid-argument'),
+  )
+  assert.deepEqual(
+    now.list().map(({ name }) => name),
+    ['runc', 'youki'],
+  )
+})

@@ -25,9 +25,12 @@ export interface RuntimeHandler {
 
 export interface RuntimeHandlers {
   /**
+   * The handler of a new pod.
    * @param name empty: the default handler
    * @throws RuntimeError invalid-argument naming the handlers there are
    */
+  offered(name: string): RuntimeHandler
+  /** As `offered`, but of pods that exist: also a handler that the configuration has dropped since the daemon started. */
   resolve(name: string): RuntimeHandler
   list(): readonly RuntimeHandler[]
 }
@@ -37,23 +40,47 @@ export interface HandlersConfig {
   readonly handlers: Readonly<Record<string, RuntimeHandlerConfig>>
 }
 
-/** Ask each runtime once what it can do. One that does not answer is kept: it may be installed later. */
-export const openRuntimeHandlers = async (config: HandlersConfig, log: Log): Promise<RuntimeHandlers> => {
-  const entries = Object.entries(config.handlers)
-  const handlers = await Promise.all(entries.map(([name, program]) => probe({ name, ...program }, log)))
-  return runtimeHandlers(config.default, handlers)
+export interface LiveHandlers extends RuntimeHandlers {
+  /** Take these from now on; each is asked anew what it can do. */
+  replace(handlers: HandlersConfig['handlers']): Promise<void>
 }
 
-/** A Map, so that a name such as "__proto__" finds nothing. */
-export const runtimeHandlers = (defaultName: string, handlers: readonly RuntimeHandler[]): RuntimeHandlers => {
-  const byName = new Map(handlers.map((handler) => [handler.name, handler]))
+/** Ask each runtime once what it can do. One that does not answer is kept: it may be installed later. */
+export const openRuntimeHandlers = async (config: HandlersConfig, log: Log): Promise<LiveHandlers> => {
+  let current = runtimeHandlers(config.default, await probeAll(config.handlers, log))
   return {
-    resolve: (name) => {
-      const handler = byName.get(name || defaultName)
-      if (handler) return handler
-      const known = handlers.map((each) => `"${each.name}"`).join(', ')
-      throw invalid(`runtime_handler ${quoted(name || defaultName)} is not configured; there are ${known || 'none'}`)
+    offered: (name) => current.offered(name),
+    resolve: (name) => current.resolve(name),
+    list: () => current.list(),
+    replace: async (handlers) => {
+      const fresh = await probeAll(handlers, log)
+      current = runtimeHandlers(config.default, fresh, current)
     },
+  }
+}
+
+const probeAll = (handlers: HandlersConfig['handlers'], log: Log): Promise<RuntimeHandler[]> =>
+  Promise.all(Object.entries(handlers).map(([name, program]) => probe({ name, ...program }, log)))
+
+/**
+ * A Map, so that a name such as "__proto__" finds nothing.
+ * @param former what was there before, for pods made then
+ */
+export const runtimeHandlers = (
+  defaultName: string,
+  handlers: readonly RuntimeHandler[],
+  former?: RuntimeHandlers,
+): RuntimeHandlers => {
+  const byName = new Map(handlers.map((handler) => [handler.name, handler]))
+  const offered = (name: string): RuntimeHandler => {
+    const handler = byName.get(name || defaultName)
+    if (handler) return handler
+    const known = handlers.map((each) => `"${each.name}"`).join(', ')
+    throw invalid(`runtime_handler ${quoted(name || defaultName)} is not configured; there are ${known || 'none'}`)
+  }
+  return {
+    offered,
+    resolve: (name) => (former && !byName.has(name || defaultName) ? former.resolve(name) : offered(name)),
     list: () => handlers,
   }
 }

@@ -35,7 +35,7 @@ export async function runSandbox(
   signal?: AbortSignal,
 ): Promise<string> {
   const valid = validateSandboxConfig(config)
-  const handler = needs.handlers.resolve(runtimeHandler)
+  const handler = needs.handlers.offered(runtimeHandler)
   if (podIdMap(valid) && !offersUserNamespaces(needs, handler)) {
     throw new RuntimeError(
       'failed-precondition',
