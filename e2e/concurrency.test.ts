@@ -224,11 +224,11 @@ describe('calls at the same time', { skip: isPeer && 'ours' }, () => {
     ],
     async ({ containerId }, start, stop) => {
       allOk([stop])
-      isOneOf(start, status.OK, status.FAILED_PRECONDITION, status.INTERNAL)
+      isOneOf(start, status.OK, status.FAILED_PRECONDITION)
       await agree(containerId, ContainerState.CONTAINER_EXITED)
       const { status: end } = await runtime().containerStatus({ containerId })
-      // A container that never ran has no start to tell of.
-      if (start.ok) assert.ok((end?.startedAt ?? 0n) > 0n && end?.exitCode === 137)
+      assert.equal(end?.exitCode, 137)
+      if (start.ok) assert.ok(end.startedAt > 0n)
     },
   )
 
@@ -241,7 +241,7 @@ describe('calls at the same time', { skip: isPeer && 'ours' }, () => {
     ],
     async ({ containerId }, start, remove) => {
       allOk([remove])
-      isOneOf(start, status.OK, status.FAILED_PRECONDITION, status.NOT_FOUND, status.INTERNAL)
+      isOneOf(start, status.OK, status.FAILED_PRECONDITION, status.NOT_FOUND)
       await agree(containerId, undefined)
     },
   )
@@ -310,7 +310,7 @@ describe('calls at the same time', { skip: isPeer && 'ours' }, () => {
     ],
     async ({ containerId }, start, stop) => {
       allOk([stop])
-      isOneOf(start, status.OK, status.FAILED_PRECONDITION, status.INTERNAL)
+      isOneOf(start, status.OK, status.FAILED_PRECONDITION)
       await agree(containerId, ContainerState.CONTAINER_EXITED)
     },
   )

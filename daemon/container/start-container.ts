@@ -6,7 +6,10 @@ import type { Parts } from '../parts.ts'
 import type { Container } from './container.ts'
 import { exited } from './watch-exit.ts'
 
-export type StartNeeds = Pick<Parts, 'containers' | 'sandboxes' | 'locks' | 'linux' | 'log' | 'operations' | 'watches'>
+export type StartNeeds = Pick<
+  Parts,
+  'containers' | 'sandboxes' | 'locks' | 'linux' | 'log' | 'operations' | 'stops' | 'watches'
+>
 
 /** @throws RuntimeError not-found, or failed-precondition when the container is not `created` or its start fails. */
 export async function startContainer(needs: StartNeeds, idOrPrefix: string): Promise<void> {
@@ -18,6 +21,14 @@ export async function startContainer(needs: StartNeeds, idOrPrefix: string): Pro
   try {
     await client.start()
   } catch (error) {
+    if (needs.stops.isOn(container.record.id) || container.status.state === 'exited') {
+      // Its end is the story, and whoever stopped it has to tell it: how it ended is in its exit record.
+      throw new RuntimeError(
+        'failed-precondition',
+        `Container "${container.record.id}" ended while it was being started`,
+        { cause: error },
+      )
+    }
     await startFailed(needs, container, error)
     throw error
   }

@@ -44,6 +44,11 @@ export class StopRaces {
     this.#appointments.set(id, { at: performance.now() + waitMs, timer })
   }
 
+  /** Whether the container is being stopped. */
+  isOn(id: ContainerId): boolean {
+    return this.#appointments.has(id)
+  }
+
   /** The container has ended. */
   over(id: ContainerId): void {
     clearTimeout(this.#appointments.get(id)?.timer)
