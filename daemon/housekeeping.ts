@@ -1,11 +1,16 @@
-/** What is done every now and then, without being asked: give back what failed pulls and forgotten sandboxes left behind. */
+/**
+ * What is done every now and then, without being asked: give back what failed pulls and forgotten sandboxes left behind, end
+ * monitors that owe word of an end.
+ */
 import { messageOf } from '#proto/errors.ts'
+import { endSilentMonitors } from './container/silent-monitors.ts'
 import type { Parts } from './parts.ts'
 
 const collectEveryMs = 60 * 60 * 1000
 
 /** @returns how to end it */
-export function keepHouse({ images, log, network }: Pick<Parts, 'images' | 'log' | 'network'>): () => void {
+export function keepHouse(parts: Parts): () => void {
+  const { images, log, network } = parts
   const collect = () => {
     images.collectGarbage().catch((error) => log.warn('Cannot collect garbage', { why: messageOf(error) }))
     void network.collectGarbage()
@@ -13,5 +18,9 @@ export function keepHouse({ images, log, network }: Pick<Parts, 'images' | 'log'
   // A crash may have been what made addresses forgotten.
   void network.collectGarbage()
   const timer = setInterval(collect, collectEveryMs).unref()
-  return () => clearInterval(timer)
+  const endLooking = endSilentMonitors(parts)
+  return () => {
+    clearInterval(timer)
+    endLooking()
+  }
 }

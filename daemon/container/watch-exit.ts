@@ -24,17 +24,27 @@ export function watchExit(needs: WatchNeeds, container: Container, client: Monit
 /** Read how the container ended, make it durable, publish it, and give back what a dead container need not hold. */
 export async function recordExit(needs: WatchNeeds, container: Container): Promise<void> {
   const { id, cgroupsPath } = container.record
-  const record = await readExitRecord(needs.paths.container(id).dir)
+  const record = await exitRecordOf(needs, id)
   if (!record) {
     // Nobody drains its output and nobody would see its end: it must not go on.
     needs.log.error('Lost the monitor of a container; killing the container', { container: id })
-    await needs.linux.killCgroup(hostCgroupPath(cgroupsPath))
+    await persistently(needs, id, () => needs.linux.killCgroup(hostCgroupPath(cgroupsPath)))
   }
   const exit = record ? fromRecord(record) : lost()
   await persistently(needs, id, () => container.update((status) => exited(status, exit), { durable: true }))
   void retire(needs, container).catch((cause) =>
     needs.log.warn('Cannot retire a container yet', { container: id, cause }),
   )
+}
+
+/** A record that cannot be read says no more than none. */
+async function exitRecordOf({ log, paths }: WatchNeeds, id: ContainerId): Promise<ExitRecord | undefined> {
+  try {
+    return await readExitRecord(paths.container(id).dir)
+  } catch (error) {
+    log.error('Cannot read the exit record of a container', { container: id, why: messageOf(error) })
+    return undefined
+  }
 }
 
 type Exit = Pick<ExitedContainer, 'exitCode' | 'reason' | 'message' | 'startedAt' | 'finishedAt'>
@@ -70,14 +80,14 @@ const lost = (): Exit => ({
   finishedAt: nowNs(),
 })
 
-/** An exit must not be forgotten because the disk is full just now. */
+/** An exit must not be forgotten because the disk is full just now, nor because a process cannot be killed just now. */
 async function persistently(needs: WatchNeeds, id: ContainerId, write: () => Promise<unknown>): Promise<void> {
   for (let waitMs = 100; ; waitMs = Math.min(waitMs * 2, 10_000)) {
     try {
       await write()
       return
     } catch (error) {
-      needs.log.error('Cannot write the exit of a container; trying again', {
+      needs.log.error('Cannot end a container for good; trying again', {
         container: id,
         why: messageOf(error),
         waitMs,

@@ -3,7 +3,8 @@ import type { ContainerId } from '../ids.ts'
 import type { MonitorClient } from '../monitor/monitor-client.ts'
 
 interface Watch {
-  readonly client: MonitorClient
+  /** undefined while the monitor does not answer. */
+  readonly client: MonitorClient | undefined
   readonly ended: Promise<void>
 }
 
@@ -11,7 +12,7 @@ interface Watch {
 export class Watches {
   readonly #watches = new Map<ContainerId, Watch>()
 
-  begin(id: ContainerId, client: MonitorClient, ended: Promise<void>): void {
+  begin(id: ContainerId, client: MonitorClient | undefined, ended: Promise<void>): void {
     const watch = { client, ended }
     this.#watches.set(id, watch)
     void ended.finally(() => {
@@ -31,7 +32,7 @@ export class Watches {
 
   /** Drop every connection; the monitors go on without us. */
   close(): void {
-    for (const { client } of this.#watches.values()) client.close()
+    for (const { client } of this.#watches.values()) client?.close()
     this.#watches.clear()
   }
 }

@@ -3,6 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { open } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
+import { isErrno } from '#linux/errno.ts'
 import type { Linux } from '#linux/linux.ts'
 import { announceFlag, type MonitorOptions, monitorFiles, readyDescriptor } from '#proto/conmon.ts'
 import { RuntimeError } from '#proto/errors.ts'
@@ -62,11 +63,21 @@ export async function launchMonitor({
       ...(signal && { signal }),
     })
   } catch (error) {
-    child.kill('SIGKILL')
+    killGroup(child)
     throw error
   } finally {
     // Its other end is how the monitor learns that nobody will come.
     readyPipe(child)?.destroy()
+  }
+}
+
+/** With whatever it has started: it leads its own group. Not to be done once it has been reaped, as its pid may be another's. */
+function killGroup({ pid, exitCode, signalCode }: ChildProcess): void {
+  if (pid === undefined || exitCode !== null || signalCode !== null) return
+  try {
+    process.kill(-pid, 'SIGKILL')
+  } catch (error) {
+    if (!isErrno(error, 'ESRCH')) throw error
   }
 }
 

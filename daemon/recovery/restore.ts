@@ -2,7 +2,10 @@
  * After a restart: from what the disk says and the monitors know to the state that clients see. The steps run in order; the
  * list is the documentation. Nothing here is an event: all of it is read again from where the truth is (design D7).
  */
+import { existsSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { monitorFiles } from '#proto/conmon.ts'
 import { isKind, messageOf } from '#proto/errors.ts'
 import { nowNs } from '../clock.ts'
 import type { Container } from '../container/container.ts'
@@ -11,8 +14,8 @@ import { removeImageVolumes } from '../container/image-volumes.ts'
 import type { RemoveNeeds } from '../container/remove-container.ts'
 import { removeFiles } from '../container/remove-files.ts'
 import { retire } from '../container/retire.ts'
+import { watchFromAfar } from '../container/silent-monitors.ts'
 import { exited, recordExit, type WatchNeeds, watchExit } from '../container/watch-exit.ts'
-import { readExitRecord } from '../monitor/exit-record.ts'
 import { MonitorClient } from '../monitor/monitor-client.ts'
 import { hostCgroupPath } from '../oci/cgroup-path.ts'
 import type { Parts } from '../parts.ts'
@@ -132,18 +135,26 @@ function meetMonitors(needs: RestoreNeeds): Promise<number> {
   return each(needs, live, (container) => meetMonitor(needs, container))
 }
 
+/** How long the start waits for a monitor that does not answer. */
+const promptlyMs = 3_000
+
 async function meetMonitor(needs: RestoreNeeds, container: Container): Promise<void> {
   const { id, cookie } = container.record
   const { dir } = needs.paths.container(id)
   // An exit record ends the question: its monitor may still be on its way out.
-  if (await readExitRecord(dir)) return recordExit(needs, container)
-  try {
-    const client = await MonitorClient.connect({ dir, cookie, log: needs.log.child({ container: id }) })
+  if (existsSync(join(dir, monitorFiles.exitRecord))) return recordExit(needs, container)
+  const connect = async () => {
+    const signal = AbortSignal.timeout(promptlyMs)
+    const client = await MonitorClient.connect({ dir, cookie, log: needs.log.child({ container: id }), signal })
     await catchUp(container, client)
-    watchExit(needs, container, client)
+    return client
+  }
+  try {
+    watchExit(needs, container, await connect())
   } catch (error) {
-    if (!isKind(error, 'unavailable')) throw error
-    await recordExit(needs, container)
+    if (isKind(error, 'unavailable')) return recordExit(needs, container)
+    needs.log.warn('A monitor does not answer; going on without it', { container: id, why: messageOf(error) })
+    needs.watches.begin(id, undefined, watchFromAfar(needs, container, connect))
   }
 }
 

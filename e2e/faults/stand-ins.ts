@@ -70,10 +70,10 @@ export type MonitorMode = 'well' | 'exit' | 'hang' | 'flood' | 'silent' | 'mute'
 const MONITOR = `#!/bin/sh
 case "$(cat "$0.mode")" in
   exit) echo 'out of luck today' >&2; exit 3 ;;
-  hang) sleep 1000; exit 1 ;;
+  hang) sleep 987654; exit 1 ;;
   flood) head -c 10485760 /dev/zero | tr '\\0' x; exit 1 ;;
-  silent) exec 3>&-; sleep 1000; exit 1 ;;
-  mute) printf '!{"half' >&3; sleep 1000; exit 1 ;;
+  silent) exec 3>&-; sleep 0.5; exit 1 ;;
+  mute) printf '!{"half' >&3; sleep 987654; exit 1 ;;
 esac
 exec '@' "$@"
 `
