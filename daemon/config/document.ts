@@ -93,6 +93,9 @@ An unknown key, a wrong type or a value that is not allowed keeps the daemon fro
 each with its file and line. A section without any key in it (all commented out) counts as absent; a file without a single
 character does not, for that is what an interrupted write leaves behind.
 
+On SIGHUP the files are read again: \`logLevel\`, \`runtimes.handlers\` and \`image.insecureRegistries\` take effect while pods run. Other
+keys that have changed are named in the log and wait for a restart; a broken configuration changes nothing.
+
 \`cricket config\` prints the configuration in effect, \`cricket config --default\` the defaults with their explanations.
 
 | Key | Type | Default | Meaning |

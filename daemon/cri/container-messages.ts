@@ -1,5 +1,6 @@
 /** Containers as the CRI tells of them. */
 import { readFile } from 'node:fs/promises'
+import { posix } from 'node:path'
 import {
   type Container as ContainerItem,
   ContainerState,
@@ -55,9 +56,11 @@ export function containerStatus(container: Container, info: { [key: string]: str
   })
 }
 
-/** As requested; images with the digest that is in use (api.proto, Mount.image). */
+/** As requested, of several at one place the last; images with the digest that is in use (api.proto, Mount.image). */
 const mountsInUse = ({ config, imageVolumes }: Container['record']) =>
-  config.mounts.map((mount, index) => {
+  config.mounts.flatMap((mount, index) => {
+    const place = posix.join(mount.containerPath, '/')
+    if (config.mounts.some((other, at) => at > index && posix.join(other.containerPath, '/') === place)) return []
     const volume = imageVolumes.find((each) => each.mount === index)
     return volume && mount.image ? { ...mount, image: { ...mount.image, imageRef: volume.imageRef } } : mount
   })
