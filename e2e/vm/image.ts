@@ -4,7 +4,7 @@
  */
 
 import { createHash } from 'node:crypto'
-import { existsSync, globSync } from 'node:fs'
+import { existsSync, globSync, rmSync } from 'node:fs'
 import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { execa } from 'execa'
@@ -12,6 +12,12 @@ import { execa } from 'execa'
 const SUITE = 'trixie'
 export const MIRROR = process.env.CRICKET_VM_MIRROR ?? 'http://deb.debian.org/debian'
 export const CACHE = join(process.env.XDG_CACHE_HOME || '/var/cache', 'cricket-vm')
+
+/** Nothing that the recipe mounts or starts outlives it, nor it us. */
+const ALONE = [
+  ...['setpriv', '--pdeathsig', 'KILL', 'unshare', '--mount', '--propagation', 'private'],
+  ...['--pid', '--fork', '--kill-child', '--mount-proc'],
+]
 
 export interface Image {
   readonly dir: string
@@ -44,30 +50,45 @@ async function imageDirectory(): Promise<string> {
 }
 
 async function makeImage(dir: string, say: (text: string) => void): Promise<void> {
-  await mkdir(CACHE, { recursive: true })
-  for (const name of await readdir(CACHE)) if (isOld(name)) await rm(join(CACHE, name), { recursive: true })
-  const scratch = await mkdtemp(join(CACHE, `making-${process.pid}-`))
+  for (const name of await readdir(CACHE)) if (IMAGE_NAME.test(name)) await rm(join(CACHE, name), { recursive: true })
+  await using made = await makeScratch('image')
+  const scratch = made.dir
   const begin = performance.now()
-  try {
-    const log = { file: join(scratch, 'log') }
-    const { exitCode } = await execa(join(import.meta.dirname, 'make-image.sh'), [scratch, SUITE, MIRROR], {
-      stdin: 'ignore',
-      stdout: [log, 'pipe'],
-      stderr: log,
-      buffer: false,
-      reject: false,
-    })
-    if (exitCode !== 0) throw new Error(`cannot make the image:\n${(await readFile(log.file, 'utf8')).slice(-4000)}`)
-    await rename(scratch, dir)
-    say(`image made (${((performance.now() - begin) / 1000).toFixed(0)} s)`)
-  } finally {
-    await rm(scratch, { recursive: true, force: true })
-  }
+  const log = { file: join(scratch, 'log') }
+  const [program = '', ...args] = [...ALONE, join(import.meta.dirname, 'make-image.sh'), scratch, SUITE, MIRROR]
+  const { exitCode } = await execa(program, args, {
+    stdin: 'ignore',
+    stdout: [log, 'pipe'],
+    stderr: log,
+    buffer: false,
+    reject: false,
+  })
+  if (exitCode !== 0) throw new Error(`cannot make the image:\n${(await readFile(log.file, 'utf8')).slice(-4000)}`)
+  // Somebody else may have made the same in the meantime.
+  await rename(scratch, dir).catch((error) => {
+    if (!existsSync(dir)) throw error
+  })
+  say(`image made (${((performance.now() - begin) / 1000).toFixed(0)} s)`)
 }
 
-/** An image, or the scratch directory of a process that is no more. */
-function isOld(name: string): boolean {
-  if (/^[0-9a-f]{16}$/.test(name)) return true
-  const owner = /^(?:making|share)-(\d+)-/.exec(name)?.[1]
-  return owner !== undefined && !existsSync(`/proc/${owner}`)
+const IMAGE_NAME = /^[0-9a-f]{16}$/
+const SCRATCH_NAME = /^scratch-(\d+)-/
+
+/** A directory in the cache for as long as this process needs it; also removes those of processes that are no more. */
+export async function makeScratch(what: string): Promise<AsyncDisposable & { readonly dir: string }> {
+  await mkdir(CACHE, { recursive: true })
+  for (const name of await readdir(CACHE)) {
+    const owner = SCRATCH_NAME.exec(name)?.[1]
+    if (owner !== undefined && !existsSync(`/proc/${owner}`)) await rm(join(CACHE, name), { recursive: true })
+  }
+  const dir = await mkdtemp(join(CACHE, `scratch-${process.pid}-${what}-`))
+  const removeNow = () => rmSync(dir, { recursive: true, force: true })
+  process.once('exit', removeNow)
+  return {
+    dir,
+    async [Symbol.asyncDispose]() {
+      process.off('exit', removeNow)
+      await rm(dir, { recursive: true, force: true })
+    },
+  }
 }

@@ -7,12 +7,8 @@
 #
 #   make-image.sh <directory> <suite> <mirror>
 #
-# Needs root, debootstrap and mkfs.ext4. Runs in a mount namespace of its own, so that no mount outlives it.
+# Needs root, debootstrap and mkfs.ext4. To be run in a mount namespace of its own, so that no mount outlives it.
 set -eu
-
-if [ "${CRICKET_VM_INSIDE-}" = '' ]; then
-  CRICKET_VM_INSIDE=1 exec unshare --mount --propagation private "$0" "$@"
-fi
 
 here=$(dirname "$(readlink -f -- "$0")")
 out=$1

@@ -66,6 +66,7 @@ async function main(words: readonly string[]): Promise<Counts> {
   const tests = SUITES.flatMap((pattern) => globSync(pattern).sort()).filter(
     (path) => words.length === 0 || words.some((word) => path.includes(word)),
   )
+  if (tests.length === 0) throw new Error(`no test file has '${words.join("' or '")}' in its path`)
   const why = await obstacle()
   if (why !== undefined) {
     say(`skipped: this host cannot run the virtual machine: ${why}`)

@@ -3,12 +3,16 @@
  * each bundled into one file, so that the guest needs no packages.
  */
 
-import { cp, link, mkdir, mkdtemp, rm, truncate, writeFile } from 'node:fs/promises'
+import { cp, link, mkdir, truncate, writeFile } from 'node:fs/promises'
 import { basename, join, resolve } from 'node:path'
 import * as esbuild from 'esbuild'
 import { execa } from 'execa'
-import { CACHE } from './image.ts'
+import { makeScratch } from './image.ts'
 
+const PROGRAMS = [
+  ...['bin/cricket', 'bin/conmon', 'lib/node', 'lib/sys.node'],
+  ...['lib/cricket.cjs', 'lib/unpack-worker.cjs', 'lib/conmon.cjs'],
+]
 const DISK_BYTES = 512 * 1024 * 1024
 const tool = execa({ cwd: '/', env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' } })
 const TOP = resolve(import.meta.dirname, '../..')
@@ -31,27 +35,25 @@ export interface Share extends AsyncDisposable {
 
 /** @param tests paths of test files, from the top of the repository */
 export async function makeShare(tests: readonly string[]): Promise<Share> {
-  await mkdir(CACHE, { recursive: true })
-  const dir = await mkdtemp(join(CACHE, `share-${process.pid}-`))
-  const remove = () => rm(dir, { recursive: true, force: true })
+  const scratch = await makeScratch('share')
   try {
-    const content = join(dir, 'content')
+    const content = join(scratch.dir, 'content')
     for (const name of ['dist/bin', 'dist/lib', 'e2e']) await mkdir(join(content, name), { recursive: true })
     await bundleTests(tests, join(content, 'e2e'))
-    for (const name of ['bin/cricket', 'bin/conmon']) await share(join(TOP, 'dist', name), join(content, 'dist', name))
-    for (const name of ['node', 'sys.node', 'cricket.cjs', 'unpack-worker.cjs', 'conmon.cjs']) {
-      await share(join(TOP, 'dist/lib', name), join(content, 'dist/lib', name))
-    }
+    for (const name of PROGRAMS) await share(join(TOP, 'dist', name), join(content, 'dist', name))
     await cp(join(TOP, 'daemon/cricket.service'), join(content, 'cricket.service'))
     await writeFile(join(content, 'install'), INSTALL, { mode: 0o755 })
-    const disk = join(dir, 'disk.img')
+    const disk = join(scratch.dir, 'disk.img')
     await writeFile(disk, '')
     await truncate(disk, DISK_BYTES)
     await tool('mkfs.ext4', ['-q', '-O', '^has_journal', '-d', content, disk])
-    await rm(content, { recursive: true })
-    return { disk, tests: tests.map((path) => `/share/e2e/${bundleName(path)}`), [Symbol.asyncDispose]: remove }
+    return {
+      disk,
+      tests: tests.map((path) => `/share/e2e/${bundleName(path)}`),
+      [Symbol.asyncDispose]: () => scratch[Symbol.asyncDispose](),
+    }
   } catch (error) {
-    await remove()
+    await scratch[Symbol.asyncDispose]()
     throw error
   }
 }
