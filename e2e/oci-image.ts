@@ -53,6 +53,7 @@ export type LayerEntry =
   | { path: string; content: string | Buffer; mode?: number; uid?: number; gid?: number }
   | { path: string; hardLinkTo: string; mode: number }
   | { path: string; symlinkTo: string }
+  | { path: string; node: 'fifo' | 'character-device'; major?: number; minor?: number }
 
 export const digestOf = (bytes: Buffer): string => `sha256:${createHash('sha256').update(bytes).digest('hex')}`
 
@@ -72,7 +73,9 @@ export async function makeLayer(entries: LayerEntry[]): Promise<Layer> {
 function addEntry(pack: tar.Pack, entry: LayerEntry): void {
   const base = { name: entry.path, mtime: new Date(0), uid: 0, gid: 0 }
   if ('hardLinkTo' in entry) pack.entry({ ...base, type: 'link', linkname: entry.hardLinkTo, mode: entry.mode })
-  else if ('symlinkTo' in entry) pack.entry({ ...base, type: 'symlink', linkname: entry.symlinkTo })
+  else if ('node' in entry) {
+    pack.entry({ ...base, type: entry.node, mode: 0o644, devmajor: entry.major ?? 0, devminor: entry.minor ?? 0 })
+  } else if ('symlinkTo' in entry) pack.entry({ ...base, type: 'symlink', linkname: entry.symlinkTo })
   else {
     const owner = { uid: entry.uid ?? 0, gid: entry.gid ?? 0 }
     if ('content' in entry) pack.entry({ ...base, ...owner, type: 'file', mode: entry.mode ?? 0o644 }, entry.content)

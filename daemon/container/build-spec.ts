@@ -10,6 +10,7 @@ import type { RuntimeHandler } from '../oci/runtime-handlers.ts'
 import { containerSpec } from '../oci/spec/container-spec.ts'
 import type { MountSource } from '../oci/spec/host.ts'
 import { namespaceModes } from '../oci/spec/namespaces.ts'
+import { checkRootfsShape } from '../oci/spec/rootfs-shape.ts'
 import { readUserFiles, type UserFiles } from '../oci/spec/rootfs-user.ts'
 import type { OciSpec } from '../oci/spec/types.ts'
 import { specFacts } from '../oci/spec-facts.ts'
@@ -59,6 +60,7 @@ export async function buildSpec(
   )
   const idMap = podIdMap(sandbox.record.config)
   const sources = bindSources(needs, own, config, facts.mountSources ?? new Map(), idMap)
+  checkRootfsShape(needs.linux, rootfs)
   const declared = await makeDeclaredVolumes(needs, {
     volumes: image.config.volumes,
     config,

@@ -21,9 +21,8 @@ import type { ContainerPaths } from '../paths.ts'
 export const ImageVolume = z.object({
   /** The index in `config.mounts`. */
   mount: z.int(),
+  /** Also what the status reports as the digest in use: what PullImage answered. */
   imageId: z.string(),
-  /** The digest reference that the status reports. */
-  imageRef: z.string(),
   /** Bottom first. */
   layers: z.array(z.string()),
 })
@@ -37,8 +36,8 @@ export function imageVolumes(images: Pick<Images, 'resolve'>, { mounts }: Contai
     checkSubPath(`${field}.image_sub_path`, imageSubPath)
     const found = images.resolve(image.image)
     if (!found) throw failed(`${field}.image ${quoted(image.image)} is not on this node`)
-    const { id, repoDigests, diffIds } = found
-    return [{ mount: index, imageId: id, imageRef: repoDigests[0] ?? id, layers: [...diffIds] }]
+    const { id, diffIds } = found
+    return [{ mount: index, imageId: id, layers: [...diffIds] }]
   })
 }
 
@@ -102,11 +101,11 @@ async function makeVolume(
       layers,
       mountpoint,
       readonly: true,
-      options: ['nosuid', 'nodev', 'noexec'],
+      options: ['nosuid', 'nodev'],
       idMap,
     })
   } catch (cause) {
-    throw failed(`image ${quoted(volume.imageRef)} cannot be mounted: ${messageOf(cause)}`, cause)
+    throw failed(`image ${quoted(volume.imageId)} cannot be mounted: ${messageOf(cause)}`, cause)
   }
 }
 

@@ -62,7 +62,7 @@ const mountsInUse = ({ config, imageVolumes }: Container['record']) =>
     const place = posix.join(mount.containerPath, '/')
     if (config.mounts.some((other, at) => at > index && posix.join(other.containerPath, '/') === place)) return []
     const volume = imageVolumes.find((each) => each.mount === index)
-    return volume && mount.image ? { ...mount, image: { ...mount.image, imageRef: volume.imageRef } } : mount
+    return volume && mount.image ? { ...mount, image: { ...mount.image, imageRef: volume.imageId } } : mount
   })
 
 const userMessage = (user: { uid: number; gid: number; supplementalGroups: number[] }) => ({

@@ -128,7 +128,7 @@ const checkPropagation = (field: string, { propagation }: Mount, privileged: boo
 }
 
 const accessOptions = (field: string, mount: Mount, { features, recursiveReadOnlyMounts }: MountInput): string[] => {
-  if (mount.image) return ['ro', 'nosuid', 'nodev', 'noexec']
+  if (mount.image) return ['ro', 'nosuid', 'nodev']
   if (!mount.recursiveReadOnly) return [mount.readonly ? 'ro' : 'rw']
   if (!mount.readonly) throw invalid(`${field}.recursive_read_only is set on a mount that is not read-only`)
   if (mount.propagation !== MountPropagation.PROPAGATION_PRIVATE) {
