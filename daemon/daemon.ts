@@ -1,6 +1,7 @@
 /** The assembled daemon: the only file that builds parts; everything else is handed what it needs. */
 import { mkdir } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { type Images, openImages } from '#image/image-store.ts'
 import type { AdoptedChildren } from '#linux/adopted-children.ts'
 import { isErrno } from '#linux/errno.ts'
@@ -40,6 +41,7 @@ export interface Daemon {
 }
 
 const closeGraceMs = 10_000
+const abortGraceMs = 3_000
 
 /**
  * Open everything, bring the records up to date, then listen.
@@ -169,7 +171,9 @@ async function preload(images: Images, layouts: readonly string[], log: Log): Pr
 async function close(parts: Parts, server: CriServer, lock: { release(): void }): Promise<void> {
   parts.log.info('Stopping; containers go on')
   await server.close(closeGraceMs)
-  await parts.flights.abortAll(new RuntimeError('unavailable', 'The daemon is stopping'))
+  // What does not end is undone by the next start, as after a crash.
+  const aborted = parts.flights.abortAll(new RuntimeError('unavailable', 'The daemon is stopping'))
+  await Promise.race([aborted, sleep(abortGraceMs)])
   parts.watches.close()
   for (const client of parts.sandboxInits.values()) client.close()
   parts.network.close()

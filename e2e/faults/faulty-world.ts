@@ -31,7 +31,11 @@ export function useFaultyWorld(): FaultyWorld {
       },
     },
   })
-  afterEach(() => standIns.heal())
+  afterEach(async () => {
+    await standIns.heal()
+    // A failed test must not fail the next one.
+    if (!world.runtime.isRunning) await world.runtime.start()
+  })
   after(() => standIns.remove())
   return {
     world,
