@@ -1,12 +1,13 @@
 /** Starts a monitor that outlives the daemon, waits until it answers, and connects to it. */
 import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { open } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { isErrno } from '#linux/errno.ts'
 import type { Linux } from '#linux/linux.ts'
 import { announceFlag, type MonitorOptions, monitorFiles, readyDescriptor } from '#proto/conmon.ts'
-import { RuntimeError } from '#proto/errors.ts'
+import { messageOf, RuntimeError } from '#proto/errors.ts'
 import type { Log } from '#proto/log.ts'
 import { MonitorClient } from './monitor-client.ts'
 
@@ -81,6 +82,13 @@ function killGroup({ pid, exitCode, signalCode }: ChildProcess): void {
   }
 }
 
+/** What the host is short of keeps its code, so that the caller hears that it may come again. */
+async function notRun(child: ChildProcess): Promise<unknown> {
+  const [cause]: unknown[] = await once(child, 'error')
+  if (isErrno(cause, 'EAGAIN', 'ENOMEM', 'EMFILE', 'ENFILE')) return cause
+  return new RuntimeError('internal', `Cannot run the monitor: ${messageOf(cause)}`, { cause })
+}
+
 async function spawnMonitor(
   { path, args }: MonitorProgram,
   dir: string,
@@ -91,8 +99,10 @@ async function spawnMonitor(
     const stdio = ['ignore', ownLog.fd, ownLog.fd, 'pipe'] satisfies [...unknown[], 'pipe'] & { length: 4 }
     const child = spawn(path, [...args, dir, announceFlag], { stdio, cwd: '/', env: environment, detached: true })
     child.unref()
+    // Listened for in this tick: nobody there to hear an error ends the daemon.
+    if (child.pid === undefined) throw await notRun(child)
     try {
-      if (child.pid !== undefined) born(child.pid)
+      born(child.pid)
     } catch (error) {
       child.kill('SIGKILL')
       throw error
