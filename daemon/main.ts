@@ -77,6 +77,8 @@ async function serve({ flags }: CommandLine): Promise<void> {
   process.on('SIGHUP', () => void live?.reload())
   const die = () => process.kill(process.pid, 'SIGKILL')
   const supervisor = connectSupervisor(process.env, log)
+  // From the first moment: whoever asks for the end while we start gets an orderly one.
+  const asked = terminated()
   const daemon = await startDaemon(config, log, children, crashPoint(process.env.CRICKET_CRASH_POINT, die))
   live = new LiveConfig({
     config,
@@ -86,7 +88,7 @@ async function serve({ flags }: CommandLine): Promise<void> {
   })
   giveBackMemory()
   supervisor.ready()
-  await terminated()
+  await asked
   supervisor.stopping()
   await daemon.close()
   process.exit(0)
