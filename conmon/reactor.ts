@@ -5,18 +5,23 @@
 import { closeSync } from 'node:fs'
 import { makeEvent, signalEvent } from '#linux/descriptor.ts'
 import { Epoll, readable } from '#linux/epoll.ts'
+import { Nap } from '#linux/realtime.ts'
 
 type Ready = (events: number) => void
 
 // Long enough that a busy container never needs the pool thread, short enough for timers, signals and children of ours.
 const BUSY_WAIT_MS = 1
 const BUSY_ROUNDS = 32
+// A container that writes without a pause is read in large pieces: as each of them costs the same, however small it is.
+const EAGER_ROUNDS = 4
+const NAP_US = 300
 
 export class Reactor {
   readonly #epoll = new Epoll()
   readonly #wake = makeEvent()
   readonly #sources = new Map<number, Ready>()
   readonly #onBug: (error: unknown) => void
+  readonly #nap = new Nap(NAP_US)
   #stopped = false
 
   /** @param onBug is told what a source threw; the source is not asked again */
@@ -56,6 +61,7 @@ export class Reactor {
 
   #staySynchronous(): void {
     for (let round = 0; round < BUSY_ROUNDS && !this.#stopped; round++) {
+      if (round >= EAGER_ROUNDS) this.#nap.take()
       const count = this.#epoll.wait(BUSY_WAIT_MS)
       if (count === 0) return
       this.#dispatch(count)

@@ -1,6 +1,6 @@
 /** The standard streams of a container without a terminal: real pipes, so that /dev/stdout can be opened in it. */
 import { closeSync, constants, fchmodSync, openSync } from 'node:fs'
-import { makePipe, setNonblock } from '#linux/pipes.ts'
+import { growPipe, makePipe, setNonblock } from '#linux/pipes.ts'
 import { Drain } from '../drain.ts'
 import { MonitorFailure } from '../failure.ts'
 import type { Reactor } from '../reactor.ts'
@@ -13,6 +13,8 @@ import type { ContainerStdio, Output } from './stdio.ts'
 // A user of the container who is not its first (su) can still open /dev/stdout; nobody but root can read it there.
 const OUTPUT_MODE = 0o622
 const INPUT_MODE = 0o644
+/** What a container can write while the monitor naps under load. Memory only while it is in use. */
+const PIPE_BYTES = 256 * 1024
 
 export class PipeStdio implements ContainerStdio {
   readonly runtimeArguments = []
@@ -33,6 +35,7 @@ export class PipeStdio implements ContainerStdio {
     for (const { read, write } of [this.#stdout, this.#stderr]) {
       setNonblock(read, true)
       fchmodSync(write, OUTPUT_MODE)
+      growPipe(write, PIPE_BYTES)
     }
     this.#early = {
       stdout: new Drain(reactor, this.#stdout.read, maxComplaintBytes),

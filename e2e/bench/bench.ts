@@ -4,6 +4,7 @@
  *
  *   --rounds N   pods started one at a time (30)      --pods N    pods that are up for the memory figures (20)
  *   --json PATH  default dist/bench.json              --only NAME only this runtime
+ *   monitor      as the first word: only our monitor beside conmon, see monitor.ts
  */
 
 import { execFileSync } from 'node:child_process'
@@ -24,8 +25,10 @@ import { type Registry, startRegistry } from '../registry.ts'
 import type { Runtime } from '../runtime.ts'
 import { createSite, removeSite, type Site } from '../site.ts'
 import { type Figure, percentiles, renderTable } from './figures.ts'
+import { benchMonitors } from './monitor.ts'
 
-const { values: options } = parseArgs({
+const { values: options, positionals } = parseArgs({
+  allowPositionals: true,
   options: {
     rounds: { type: 'string', default: '30' },
     pods: { type: 'string', default: '20' },
@@ -297,4 +300,4 @@ async function main(): Promise<void> {
   }
 }
 
-await main()
+await (positionals[0] === 'monitor' ? benchMonitors({ rounds: ROUNDS, pods: PODS }) : main())

@@ -1,5 +1,5 @@
 /** Real pipes. Node's own are socketpairs, and a container cannot open /dev/stdout on a socket. */
-import { sys } from './sys.ts'
+import { rawSys, sys } from './sys.ts'
 
 export interface Pipe {
   read: number
@@ -14,6 +14,7 @@ const MAX_FD = 0xffffffff
 const CLOSE_RANGE_CLOEXEC = 4
 const F_GETFL = 3
 const F_SETFL = 4
+const F_SETPIPE_SZ = 1031
 
 /** A pipe whose ends are both close-on-exec and blocking. */
 export const makePipe = (): Pipe => {
@@ -33,6 +34,12 @@ export const setCloexec = (fd: number, on: boolean): void => {
  */
 export const setAllCloexec = (first = 3): void => {
   sys('close_range', first, MAX_FD, CLOSE_RANGE_CLOEXEC)
+}
+
+/** Makes room for more than the usual 64 KiB in a pipe, as far as the kernel allows this user. */
+export const growPipe = (fd: number, bytes: number): void => {
+  // What is refused costs speed only.
+  rawSys('fcntl', fd, F_SETPIPE_SZ, bytes)
 }
 
 /** Says whether reads and writes return EAGAIN instead of waiting. Acts on the open file, so on all descriptors that share it. */

@@ -1,5 +1,5 @@
 /** The clocks of the machine: the one on the wall to the nanosecond, and the one that all processes share and nobody sets. */
-import { sys } from './sys.ts'
+import { rawSysOnce, sys } from './sys.ts'
 
 const CLOCK_REALTIME = 0
 const CLOCK_MONOTONIC = 1
@@ -22,6 +22,19 @@ export function realtimeNs(): bigint {
   const clock = new Realtime()
   clock.read()
   return BigInt(clock.seconds) * 1_000_000_000n + BigInt(clock.nanoseconds)
+}
+
+/** Does nothing at all on this thread for this long, or until a signal comes. */
+export class Nap {
+  readonly #time = Buffer.alloc(16)
+
+  constructor(microseconds: number) {
+    this.#time.writeBigInt64LE(BigInt(microseconds) * 1000n, 8)
+  }
+
+  take(): void {
+    rawSysOnce('nanosleep', this.#time, null)
+  }
 }
 
 /** Milliseconds since some moment before all processes: for deadlines that two processes agree on. */
