@@ -228,7 +228,7 @@ describe('a hostile', () => {
         [{ runAsUser: { value: 1000n }, runAsGroup: { value: 3000n }, supplementalGroupsPolicy: 1 }, /^3000$/],
       ]
       for (const [context, wanted] of forms) {
-        const { said, error } = await attempt({
+        const { said, error, spec } = await attempt({
           config: security(context),
           script: 'id -G; sleep 1',
           while: async (containerId) => {
@@ -238,6 +238,8 @@ describe('a hostile', () => {
         })
         assert.equal(error, undefined)
         assert.match(said, wanted)
+        // `id` adds the primary group by itself.
+        assert.ok(spec.process.user.additionalGids.includes(spec.process.user.gid))
       }
     })
 

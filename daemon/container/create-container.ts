@@ -7,7 +7,7 @@ import { randomBytes } from 'node:crypto'
 import { mkdir, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { ImageRecord } from '#image/image-store.ts'
-import { RuntimeError } from '#proto/errors.ts'
+import { isKind, RuntimeError } from '#proto/errors.ts'
 import type { ContainerConfig, PodSandboxConfig } from '#proto/generated/api.ts'
 import { Rollback } from '#storage/rollback.ts'
 import { nowNs } from '../clock.ts'
@@ -126,7 +126,7 @@ async function create(
   operation.enter('runtime')
   const client = launched.value
   rollback.defer('runtime state', () => runtimeCli(handler).delete(id, { force: true }))
-  const init = await client.create()
+  const init = await client.create().catch(refusedByRuntime)
   rollback.defer('cgroup', () => needs.linux.killCgroup(hostCgroupPath(record.cgroupsPath)))
   operation.enter('publish')
   await container.update(() => ({ state: 'created', process: bundled.value.process, init }))
@@ -136,6 +136,15 @@ async function create(
   watchExit(needs, container, client)
   operation.enter('reply')
   return id
+}
+
+/**
+ * The spec has been checked as far as we can: what the runtime still refuses is for this host or image to answer for (a
+ * processor that is not there, a mount point that is a file), and no defect of ours.
+ */
+function refusedByRuntime(error: unknown): never {
+  if (!isKind(error, 'internal')) throw error
+  throw new RuntimeError('failed-precondition', error.message, { cause: error })
 }
 
 function readySandbox(needs: CreateNeeds, idOrPrefix: string): Sandbox {

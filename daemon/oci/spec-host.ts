@@ -21,7 +21,8 @@ export const specHost = (facts: HostFacts, apparmorDefaultProfile?: string): Spe
     canRaiseOom: facts.capSysResource,
     ...(!facts.capSysResource && { hardLimits: hardLimits(readKernelFile('/proc/self/limits') ?? '') }),
     oomScoreAdj: Number(readKernelFile('/proc/self/oom_score_adj') ?? '0'),
-    hugetlb: controllers.has('hugetlb'),
+    // On a hybrid host the runtime sees version 1 only.
+    hugetlb: controllers.has('hugetlb') && (cgroupVersion === 2 || controllers.get('hugetlb') !== facts.cgroup.unified),
     swapAccounting: hasSwapAccounting(controllers.get('memory'), cgroupVersion),
     recursiveReadOnlyMounts: facts.recursiveReadonlyMounts,
     capabilities: facts.boundingCapabilities,
