@@ -86,7 +86,13 @@ async function existingOrNew(
   const existing = needs.containers.byKey(key)
   // The answer to an earlier, identical request was lost on its way: it is still the answer.
   if (existing?.status.state === 'created' && sameConfig(existing.record.config, config)) return existing.record.id
-  return create(needs, sandbox, key, config)
+  try {
+    return await create(needs, sandbox, key, config)
+  } catch (error) {
+    // Whatever failed on the way, it failed because the sandbox was taken away under it.
+    if (sandbox.status.state !== 'ready') throw notReady(sandbox, error)
+    throw error
+  }
 }
 
 async function create(
@@ -154,12 +160,15 @@ function readySandbox(needs: CreateNeeds, idOrPrefix: string): Sandbox {
 }
 
 function assertReady(sandbox: Sandbox): void {
-  if (sandbox.status.state === 'ready') return
-  throw new RuntimeError(
-    'failed-precondition',
-    `Cannot create a container in sandbox "${sandbox.record.id}": the sandbox is ${sandbox.status.state}`,
-  )
+  if (sandbox.status.state !== 'ready') throw notReady(sandbox)
 }
+
+const notReady = ({ record, status }: Sandbox, cause?: unknown): RuntimeError =>
+  new RuntimeError(
+    'failed-precondition',
+    `Cannot create a container in sandbox "${record.id}": the sandbox is ${status.state}`,
+    { cause },
+  )
 
 function requireImage(needs: CreateNeeds, config: ContainerConfig): ImageRecord {
   const name = config.image?.image ?? ''
