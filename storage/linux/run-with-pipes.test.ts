@@ -40,7 +40,8 @@ test('what a program leaves is adopted: its output is read, its exit is taken', 
 
 test('an exit that came before anybody asked is kept, one that nobody expects is only reaped', async () => {
   const expected = children.expect()
-  const { stderr, stdout } = await starting('kill -KILL $$')
+  // Its end must not come before its parent's: a shell may wait for what it leaves.
+  const { stderr, stdout } = await starting('sleep 0.3; kill -KILL $$')
   const pid = await pidIn(stderr)
   // Not by our children: the program that left it may not be gone yet.
   while (parentOf(pid) !== undefined) {
