@@ -14,8 +14,8 @@ import { makeShare } from './share.ts'
 
 process.chdir(resolve(import.meta.dirname, '../..'))
 
-/** Those of the ordinary suites that say something about cgroups, systemd or AppArmor run with the systemd driver, too. */
-const SUITES = ['e2e/vm/*.test.ts', 'e2e/line.test.ts', 'e2e/restart.test.ts']
+/** The suite of the service, and the ordinary one that walks the whole line, with the systemd driver. */
+const SUITES = ['e2e/vm/*.test.ts', 'e2e/line.test.ts']
 const NEEDED_BYTES = 4e9
 const MINUTE = 60_000
 
