@@ -1,5 +1,7 @@
 /** What an OCI runtime printed when it failed, made fit for an error message. Part of it may come from the container. */
+import { isErrno } from '#linux/errno.ts'
 import type { CommandExit } from '#linux/run-command.ts'
+import { RuntimeError } from '#proto/errors.ts'
 
 const MAX_BYTES = 4096
 
@@ -28,3 +30,9 @@ const messageOfLog = (text: string): string => {
 
 export const describeExit = (exit: CommandExit): string =>
   exit.how === 'exited' ? `exit code ${exit.code}` : `signal ${exit.signal}`
+
+/** What to throw when a runtime could not be started: failed-precondition when the program is not there or none. */
+export const cannotRun = (path: string, cause: unknown): unknown =>
+  isErrno(cause, 'ENOENT', 'EACCES', 'ENOEXEC', 'ENOTDIR')
+    ? new RuntimeError('failed-precondition', `The OCI runtime "${path}" cannot be run: ${cause.code}`, { cause })
+    : cause

@@ -11,7 +11,7 @@ import type { ChildExit } from '#linux/reaper.ts'
 import type { CommandExit } from '#linux/run-command.ts'
 import { runWithPipes } from '#linux/run-with-pipes.ts'
 import { RuntimeError } from '#proto/errors.ts'
-import { describeExit, sanitise } from './complaint.ts'
+import { cannotRun, describeExit, sanitise } from './complaint.ts'
 import { type ExecCommand, execArguments } from './exec-sync-command.ts'
 
 export interface ExecProgram {
@@ -54,7 +54,10 @@ export async function runExec(
   try {
     using _ = children.expect()
     const path = program.execPath?.() ?? program.path
-    const runtimeExit = await runWithPipes(path, args, { env: ENVIRONMENT, stdout, stderr, started: request.root })
+    const piped = { env: ENVIRONMENT, stdout, stderr, started: request.root }
+    const runtimeExit = await runWithPipes(path, args, piped).catch((cause) => {
+      throw cannotRun(program.path, cause)
+    })
     request.root?.(undefined)
     // The runtime writes the file once the command runs; without it what was printed is the runtime's own.
     const pid = takePid(request.pidFile)

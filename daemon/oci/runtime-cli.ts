@@ -10,7 +10,7 @@ import { isErrno } from '#linux/errno.ts'
 import { makePipe } from '#linux/pipes.ts'
 import { type CommandResult, runCommand } from '#linux/run-command.ts'
 import { RuntimeError } from '#proto/errors.ts'
-import { describeExit, sanitise } from './complaint.ts'
+import { cannotRun, describeExit, sanitise } from './complaint.ts'
 import { parseFeatures, type RuntimeFeatures } from './runtime-features.ts'
 import type { OciResources } from './spec/types.ts'
 
@@ -66,8 +66,7 @@ const runProgram: typeof runCommand = async (path, args, options) => {
   try {
     return await runCommand(path, args, options)
   } catch (cause) {
-    if (!isErrno(cause, 'ENOENT', 'EACCES', 'ENOEXEC', 'ENOTDIR')) throw cause
-    throw new RuntimeError('failed-precondition', `The OCI runtime "${path}" cannot be run: ${cause.code}`, { cause })
+    throw cannotRun(path, cause)
   }
 }
 

@@ -136,7 +136,7 @@ describe('an OCI runtime', () => {
         await runtime.misbehave({ create: { pidFile } })
         await assert.rejects(
           createContainer(world.cri, podSandboxId, sandbox, hostContainer(world)),
-          failsWith(status.INTERNAL, /pid/),
+          failsWith(status.FAILED_PRECONDITION, /pid/),
         )
         await faulty.assertAllGoes()
         assert.equal(bystander.exitCode ?? bystander.signalCode, null, 'the process lives')

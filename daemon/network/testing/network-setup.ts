@@ -29,7 +29,8 @@ export const setup = (t: TestContext, plugins: Record<string, FakeScenario> = {}
       return network
     },
     pod(fields = {}) {
-      const sandboxId = `sandbox${++count}`
+      // Unique on the machine: plugins that a dead daemon left are told by it, whoever's tests they belong to.
+      const sandboxId = `sandbox${process.pid}n${++count}`
       const netnsPath = join(fake.dir, sandboxId)
       linux.createNamespaces({ kinds: ['net'], pins: { net: netnsPath } })
       fake.defer(() => linux.unpinNamespace(netnsPath))
