@@ -8,7 +8,7 @@ import { mkdir, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { ImageRecord } from '#image/image-store.ts'
 import { isKind, RuntimeError } from '#proto/errors.ts'
-import type { ContainerConfig, PodSandboxConfig } from '#proto/generated/api.ts'
+import type { ContainerConfig } from '#proto/generated/api.ts'
 import { Rollback } from '#storage/rollback.ts'
 import { nowNs } from '../clock.ts'
 import { type ContainerId, mintContainerId } from '../ids.ts'
@@ -55,7 +55,6 @@ export type CreateNeeds = Pick<
 export interface CreateRequest {
   readonly sandbox: string
   readonly config: ContainerConfig
-  readonly sandboxConfig: PodSandboxConfig | undefined
 }
 
 /** How long the runtime may take to create a container before it is killed. */

@@ -67,12 +67,9 @@ export const runtimeService = (parts: Parts, unary: Unary, streaming: Streaming)
     return {}
   }),
 
-  createContainer: unary(async ({ podSandboxId, config, sandboxConfig }, signal) => ({
-    containerId: await createContainer(
-      parts,
-      { sandbox: podSandboxId, config: required('config', config), sandboxConfig },
-      signal,
-    ),
+  // The pod's configuration comes again with each container; what RunPodSandbox froze is what counts.
+  createContainer: unary(async ({ podSandboxId, config }, signal) => ({
+    containerId: await createContainer(parts, { sandbox: podSandboxId, config: required('config', config) }, signal),
   })),
   startContainer: unary(async ({ containerId }) => {
     await startContainer(parts, containerId)
