@@ -1,6 +1,7 @@
 /** What a client, a registry or an operator can get wrong: a clear error with the right code, nothing left behind. */
 
 import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
@@ -342,6 +343,20 @@ describe('a second daemon', () => {
     assert.ok((await stat(foreign)).isSocket())
     server.close()
     await rm(ordinary)
+  })
+
+  it('is not needed to find a daemon again whose socket file was taken away (C10)', async () => {
+    await rm(world.runtime.program.socket)
+    // Who was connected is served all the time.
+    await version()
+    // A process of its own, as clients of one process share their connections.
+    const { command, socket: path } = world.runtime.program
+    await until('a new client is served', 10_000, async () => {
+      const asked = spawnSync(command[0] ?? '', ['ops', '--listen', path], { encoding: 'utf8' })
+      return asked.status === 0 ? true : undefined
+    })
+    assert.equal((await stat(world.runtime.program.socket)).mode & 0o777, 0o660)
+    await version()
   })
 
   it('with a wrong configuration says file, line and key, and starts nothing', async () => {

@@ -44,6 +44,11 @@ const create: Call = async (cri, pod) => {
   pod.containerId = await createContainer(cri, known(pod.sandboxId), pod.sandbox, pod.container)
 }
 const start: Call = (cri, pod) => cri.runtime.startContainer({ containerId: known(pod.containerId) })
+/** A shell that has not set its trap yet ignores the stop signal. */
+const isUp: Call = async (cri, pod) => {
+  const cmd = ['sh', '-c', `until pidof sleep; do sleep 0.02; done`]
+  await cri.runtime.execSync({ containerId: known(pod.containerId), cmd, timeout: 10n })
+}
 const stop: Call = (cri, pod) => cri.runtime.stopContainer({ containerId: known(pod.containerId), timeout: 5n })
 const remove: Call = (cri, pod) => cri.runtime.removeContainer({ containerId: known(pod.containerId) })
 const stopPod: Call = (cri, pod) => cri.runtime.stopPodSandbox({ podSandboxId: known(pod.sandboxId) })
@@ -83,7 +88,7 @@ const scenarios: readonly Scenario[] = [
   {
     rpc: 'StopContainer',
     full: false,
-    before: [run, create, start],
+    before: [run, create, start, isUp],
     call: stop,
     check: hasState(ContainerState.CONTAINER_EXITED),
   },

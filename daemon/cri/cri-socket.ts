@@ -1,0 +1,124 @@
+/**
+ * The unix socket on which clients find the daemon: made, looked after for as long as the daemon lives (an operator, or a
+ * cleaner of /run, may take the file away), and removed at its end. A socket that somebody answers on is never touched.
+ */
+import { chmod, lstat, mkdir, unlink } from 'node:fs/promises'
+import { connect, createServer, type Server, type Socket } from 'node:net'
+import { dirname } from 'node:path'
+import { isErrno } from '#linux/errno.ts'
+import { messageOf, RuntimeError } from '#proto/errors.ts'
+import type { Log } from '#proto/log.ts'
+
+export interface CriSocket {
+  /** Nobody can connect any more; those who are connected stay. */
+  close(): Promise<void>
+}
+
+/** How often the file is looked at. A client that was cut off asks again for longer than this. */
+const lookEveryMs = 1_000
+
+/** @throws RuntimeError failed-precondition when the path is taken by another file, or by a process that answers */
+export async function openSocket(path: string, accept: (socket: Socket) => void, log: Log): Promise<CriSocket> {
+  await removeStale(path)
+  let bound = await bind(path, accept, log)
+  let problem: string | undefined
+  const look = async () => {
+    if ((await identityOf(path)) === bound.identity) return
+    await mkdir(dirname(path), { recursive: true, mode: 0o711 })
+    await removeStale(path)
+    // Now, as it removes whatever has the name.
+    bound.server.close()
+    bound = await bind(path, accept, log)
+    log.warn('The socket file was taken away; made it again', { socket: path })
+  }
+  const lookAndTell = async () => {
+    try {
+      await look()
+      problem = undefined
+    } catch (error) {
+      const why = messageOf(error)
+      if (why !== problem) log.error('Clients cannot find the daemon', { socket: path, why })
+      problem = why
+    }
+  }
+  let looking = Promise.resolve()
+  let isLooking = false
+  const timer = setInterval(() => {
+    if (isLooking) return
+    isLooking = true
+    looking = lookAndTell().finally(() => {
+      isLooking = false
+    })
+  }, lookEveryMs).unref()
+  return {
+    close: async () => {
+      clearInterval(timer)
+      await looking
+      const isOurs = (await identityOf(path)) === bound.identity
+      // Removes the file by its name: what another process has put there stays.
+      if (isOurs) bound.server.close()
+    },
+  }
+}
+
+interface Bound {
+  readonly server: Server
+  readonly identity: string | undefined
+}
+
+async function bind(path: string, accept: (socket: Socket) => void, log: Log): Promise<Bound> {
+  const server = createServer(accept)
+  // Nobody but root may connect in the moment between bind and chmod.
+  const umask = process.umask(0o177)
+  try {
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject)
+      server.listen(path, resolve)
+    })
+  } catch (cause) {
+    throw new RuntimeError('failed-precondition', `Cannot listen on "${path}"`, { cause })
+  } finally {
+    process.umask(umask)
+  }
+  server.removeAllListeners('error')
+  server.on('error', (error) => log.warn('Cannot accept a connection', { socket: path, why: messageOf(error) }))
+  await chmod(path, 0o660)
+  return { server, identity: await identityOf(path) }
+}
+
+/** Which file it is; undefined when there is none. */
+async function identityOf(path: string): Promise<string | undefined> {
+  try {
+    const { dev, ino } = await lstat(path, { bigint: true })
+    return `${dev}:${ino}`
+  } catch (error) {
+    if (isErrno(error, 'ENOENT', 'ENOTDIR')) return undefined
+    throw error
+  }
+}
+
+/** A socket file that nobody listens on is what a killed daemon leaves behind. */
+async function removeStale(path: string): Promise<void> {
+  try {
+    const stats = await lstat(path)
+    if (!stats.isSocket()) throw new RuntimeError('failed-precondition', `Cannot listen on "${path}": it is no socket`)
+  } catch (error) {
+    if (isErrno(error, 'ENOENT')) return
+    throw error
+  }
+  if (await answers(path)) {
+    throw new RuntimeError('failed-precondition', `Cannot listen on "${path}": another process does`)
+  }
+  await unlink(path)
+}
+
+const answers = (path: string): Promise<boolean> =>
+  new Promise((resolve) => {
+    const socket = connect(path)
+    const end = (answer: boolean) => {
+      socket.destroy()
+      resolve(answer)
+    }
+    socket.once('connect', () => end(true))
+    socket.once('error', () => end(false))
+  })
