@@ -1,7 +1,7 @@
 /** Volumes made of images: what a container sees of them, and what it takes to get rid of them. */
 
 import assert from 'node:assert/strict'
-import { readFile } from 'node:fs/promises'
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { before, describe, it } from 'node:test'
 import { status } from '@grpc/grpc-js'
 import type { DeepPartial, Mount } from '#proto/generated/api.ts'
@@ -82,6 +82,14 @@ describe('an image volume', () => {
     )
   })
 
+  it('stands beside a volume of the node, whose sub path the kubelet repeats as one of an image', async () => {
+    const source = world.site.path('volume', 'deep')
+    await mkdir(source, { recursive: true })
+    await writeFile(`${source}/file`, 'of the node\n')
+    const mounts = [volume(), { containerPath: '/sub', hostPath: source, imageSubPath: 'deep' }]
+    assert.equal(await see('beside', mounts, 'cat /sub/file'), 'of the node')
+  })
+
   it('of a path that is not there, or leads out of the image, fails as the kubelet knows it', async () => {
     const sandbox = await podConfig(world.site, 'bad-sub')
     const { podSandboxId } = await world.cri.runtime.runPodSandbox({ config: sandbox })
@@ -109,7 +117,6 @@ describe('an image volume', () => {
       volume({ readonly: false }),
       volume({ hostPath: '/etc' }),
       volume({ propagation: 1 }),
-      { containerPath: '/volume', hostPath: '/etc', imageSubPath: 'data' },
     ]
     for (const mount of mounts) {
       const config = containerConfig('main', world.image, ['true'], { mounts: [mount] })

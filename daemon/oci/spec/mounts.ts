@@ -140,9 +140,12 @@ const accessOptions = (field: string, mount: Mount, { features, recursiveReadOnl
   return ['rro']
 }
 
+/**
+ * `image_sub_path` says nothing here: the kubelet fills it with the sub path of every mount of a pod that has an image volume, and
+ * has followed it in `host_path` already.
+ */
 const hostSource = (field: string, index: number, mount: Mount, { sources, selinuxEnabled }: MountInput): string => {
   const hostPath = absolutePath(`${field}.host_path`, mount.hostPath)
-  if (mount.imageSubPath !== '') throw invalid(`${field}.image_sub_path is set without an image`)
   if (mount.selinuxRelabel && selinuxEnabled) {
     throw new RuntimeError('unimplemented', `${field}.selinux_relabel is not supported yet`)
   }
