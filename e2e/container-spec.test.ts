@@ -9,42 +9,10 @@ import { status } from '@grpc/grpc-js'
 import { stringify } from 'yaml'
 import type { ContainerConfig, DeepPartial } from '#proto/generated/api.ts'
 import { failsWith } from './cri-client.ts'
-import { useWorld, type World } from './harness.ts'
+import { useWorld } from './harness.ts'
 import { imageSpec } from './image-spec.ts'
 import { busyboxImage, pushImage } from './oci-image.ts'
-import { containerConfig, createContainer, podConfig, readLog, removePod, untilExited } from './pods.ts'
-
-interface Seen {
-  lines: string[]
-  id: string
-}
-
-interface Asked {
-  name: string
-  script: string
-  config?: DeepPartial<ContainerConfig>
-  image?: string
-  handler?: string
-  /** Runs while the container is there. */
-  meanwhile?: (containerId: string) => Promise<void>
-}
-
-/** Runs a script in a container and returns what it said. */
-async function see(world: World, { name, script, config = {}, image, handler = '', meanwhile }: Asked): Promise<Seen> {
-  const sandbox = await podConfig(world.site, name)
-  const { podSandboxId } = await world.cri.runtime.runPodSandbox({ config: sandbox, runtimeHandler: handler })
-  try {
-    const container = containerConfig('main', image ?? world.image, ['sh', '-c', script], config)
-    const id = await createContainer(world.cri, podSandboxId, sandbox, container)
-    await meanwhile?.(id)
-    await world.cri.runtime.startContainer({ containerId: id })
-    await untilExited(world.cri, id)
-    const lines = (await readLog(`${sandbox.logDirectory}/main/0.log`)).map(({ content }) => content)
-    return { lines, id }
-  } finally {
-    await removePod(world.cri, podSandboxId)
-  }
-}
+import { see } from './see.ts'
 
 const security = (rest: object): DeepPartial<ContainerConfig> => ({
   linux: { securityContext: { namespaceOptions: { pid: 1 }, ...rest } },

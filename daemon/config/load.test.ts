@@ -6,6 +6,7 @@ import { type TestContext, test } from 'node:test'
 import { isKind } from '#proto/errors.ts'
 import { configurationPage, renderConfig, renderDefaultConfig } from './document.ts'
 import { defaultConfig, type LoadOptions, loadConfig } from './load.ts'
+import { ConfigFile } from './schema.ts'
 
 interface Place {
   dir: string
@@ -98,12 +99,15 @@ test('loadConfig() reports all problems with file, line, key, value and what is 
   )
   dropIn('50.yaml', '\nimage:\n  preload:\n    - /ok\n    - 7\nmonitor: node\nsandbox:\n  initPath:\n')
   const dropInFile = join(file, '..', 'config.d', '50.yaml')
+  const topLevel = Object.keys(ConfigFile.shape)
+    .map((key) => `"${key}"`)
+    .join(', ')
   const got = complaints({ file, flags: { state: 'not/absolute', logLevel: 'x' } })
   assert.deepEqual(
     got.toSorted(),
     [
       `${file}:1: "root" must be an absolute path, not "relative/dir"`,
-      `${file}:2: "rooot" is not a known key; allowed here are "root", "state", "listen", "logLevel", "cgroupDriver", "runtimes", "network", "image", "monitor", "sandbox", "container"`,
+      `${file}:2: "rooot" is not a known key; allowed here are ${topLevel}`,
       `${file}:3: "logLevel" must be one of "debug", "info", "warn", "error", not "loud"`,
       `${file}:5: "network.binDirs" must be a list, not "/opt"`,
       `${file}:6: "network.bindirs" is not a known key; allowed here are "configDir", "binDirs", "confTemplate"`,

@@ -2,24 +2,18 @@
  * The whole configuration: every key, its type, its default and what it means. Error messages, `cricket config` and
  * docs/configuration.md are all made from this schema; nothing else declares a key.
  */
-import { posix } from 'node:path'
 import * as z from 'zod'
 import { parseConfiguredMount } from '../oci/spec/configured-mounts.ts'
 import { parseConfiguredDevice } from '../oci/spec/devices.ts'
 import { parseRlimit } from '../oci/spec/rlimits.ts'
+import { absolutePath, isAbsolutePath, section, tidyPath } from './fields.ts'
+import { containerFeatures, cpuIsolation, handlerFeatures, workloads } from './node-features.ts'
 
 /** Where a handler's program is looked for when its `path` is not configured, in this order. */
 export const PROGRAM_DIRS = ['/usr/sbin', '/usr/bin', '/usr/local/sbin', '/usr/local/bin'] as const
 
 /** The longest path that fits into the kernel's `sockaddr_un`, its closing NUL not counted. */
 const MAX_SOCKET_PATH_BYTES = 107
-
-const tidyPath = (path: string): string =>
-  path.startsWith('/') ? posix.normalize(path).replace(/(?<=.)\/+$/, '') : path
-
-const isAbsolutePath = (path: string): boolean => path.startsWith('/') && !path.includes('\0')
-
-const absolutePath = () => z.string().overwrite(tidyPath).refine(isAbsolutePath, { error: 'must be an absolute path' })
 
 const directory = () => absolutePath().refine((path) => path !== '/', { error: 'must not be the root directory' })
 
@@ -42,10 +36,6 @@ const handlerName = () =>
     error: 'must consist of letters, digits, ".", "_" and "-"',
   })
 
-/** A mapping of keys. A section that is left empty in the file (all its keys commented out) counts as not set. */
-const section = <Shape extends z.ZodRawShape>(shape: Shape) =>
-  z.preprocess((value) => value ?? {}, z.strictObject(shape))
-
 const handler = section({
   path: absolutePath()
     .optional()
@@ -64,6 +54,7 @@ const handler = section({
     .describe(
       'Whether privileged containers of this handler get the standard devices only, and not those of the host.',
     ),
+  ...handlerFeatures,
 })
 
 const fits = (parse: (text: string) => unknown, form: string) =>
@@ -123,6 +114,7 @@ const container = section({
     .array(absolutePath())
     .default(['/etc/cdi', '/var/run/cdi'])
     .describe('Where descriptions of CDI devices lie. A later directory wins; changes are noticed.'),
+  ...containerFeatures,
 }).describe('Containers.')
 
 /** What a configuration file may hold. Every key may be absent, so each file is valid, or not, on its own. */
@@ -206,6 +198,8 @@ export const ConfigFile = z.strictObject({
       ),
   }).describe('Pod sandboxes.'),
   container,
+  workloads,
+  cpuIsolation,
 })
 
 export type ConfigFile = z.infer<typeof ConfigFile>
@@ -216,6 +210,8 @@ export interface RuntimeHandlerConfig {
   readonly root: string
   readonly seccompProfile?: string | undefined
   readonly privilegedWithoutHostDevices?: boolean | undefined
+  readonly allowedAnnotations?: readonly string[] | undefined
+  readonly execCpuAffinity?: 'first' | 'last' | undefined
 }
 
 /** The configuration in effect: defaults, files and flags put together, nothing left open. */

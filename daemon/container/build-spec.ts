@@ -4,7 +4,9 @@ import type { ImageRecord } from '#image/image-store.ts'
 import { RuntimeError } from '#proto/errors.ts'
 import type { ContainerConfig } from '#proto/generated/api.ts'
 import { applyCdiEdits } from '../oci/cdi/apply-edits.ts'
+import { cdiDeviceNames } from '../oci/cdi/device-names.ts'
 import { findCdiDevices } from '../oci/cdi/find-devices.ts'
+import { findHooks, withHooks } from '../oci/hooks/find-hooks.ts'
 import { hostDevice } from '../oci/resolve-devices.ts'
 import type { RuntimeHandler } from '../oci/runtime-handlers.ts'
 import { containerSpec } from '../oci/spec/container-spec.ts'
@@ -23,6 +25,7 @@ import { bindSources } from './bound-mounts.ts'
 import { configuredMounts, configuredRlimits, withConfiguredDevices } from './configured.ts'
 import type { Container, ContainerProcess } from './container.ts'
 import { makeDeclaredVolumes } from './declared-volumes.ts'
+import { nodeFeatures } from './node-features.ts'
 
 export type SpecNeeds = Pick<Parts, 'config' | 'containers' | 'linux' | 'paths' | 'specHost'>
 
@@ -51,7 +54,8 @@ export async function buildSpec(
   const own = needs.paths.container(record.id)
   const { rootfs } = own
   const { hostNetwork, hostIpc } = podNamespaces(sandbox.record.config)
-  const config = withConfiguredDevices(record.config, needs.config)
+  const extra = nodeFeatures(needs.config, handler, sandbox, record.config)
+  const config = withConfiguredDevices(extra.config, needs.config)
   const settings = needs.config.container
   const facts = await specFacts(
     config,
@@ -101,13 +105,20 @@ export async function buildSpec(
     privilegedDevices: !handler.privilegedWithoutHostDevices,
     accountFilePaths: own,
     mountSources: new Map([...sources, ...volumes]),
+    annotations: extra.annotations,
+    node: extra.node,
   })
   await writeAccountFiles(own, built.accountFiles, rootOf(idMap))
-  const warnings = [...built.warnings]
-  const names = config.CDIDevices.map(({ name }) => name)
-  const edits = findCdiDevices(settings.cdiSpecDirs, names, (why) => warnings.push(why))
+  const warnings = [...extra.warnings, ...built.warnings]
+  const edits = findCdiDevices(settings.cdiSpecDirs, cdiDeviceNames(config), (why) => warnings.push(why))
+  const edited = applyCdiEdits(built.spec, edits, hostDevice)
+  const hooks = findHooks(settings.hooksDirs, {
+    annotations: { ...sandbox.record.config.annotations, ...config.annotations },
+    command: edited.process.args[0] ?? '',
+    hasBindMounts: config.mounts.length > 0,
+  })
   return {
-    spec: applyCdiEdits(built.spec, edits, hostDevice),
+    spec: withHooks(edited, hooks),
     warnings,
     process: {
       user: { ...built.user, supplementalGroups: [...built.user.supplementalGroups] },

@@ -89,7 +89,7 @@ const asDevice = (path: string, stats: Stats): HostDevice | undefined => {
 }
 
 /** As glibc's gnu_dev_major and gnu_dev_minor take a device number apart; it may be wider than 32 bits. */
-const deviceNumber = (rdev: number): { major: number; minor: number } => {
+export const deviceNumber = (rdev: number): { major: number; minor: number } => {
   const number = BigInt(rdev)
   return {
     major: Number(((number >> 8n) & 0xfffn) | ((number >> 32n) & 0xfffff000n)),

@@ -13,6 +13,7 @@ export interface RuntimeFeatures extends SpecFeatures {
 const enabled = z.object({ enabled: z.boolean().nullish() }).nullish()
 
 const document = z.object({
+  ociVersionMax: z.string().nullish(),
   mountOptions: z.array(z.string()).nullish(),
   linux: z
     .object({
@@ -28,7 +29,7 @@ const document = z.object({
 
 /** @throws when the text is not the document of the specification */
 export const parseFeatures = (text: string): RuntimeFeatures => {
-  const { mountOptions, linux } = document.parse(JSON.parse(text))
+  const { mountOptions, linux, ociVersionMax } = document.parse(JSON.parse(text))
   return {
     recursiveReadOnlyMounts: mountOptions?.includes('rro') ?? false,
     idmappedMounts: linux?.mountExtensions?.idmap?.enabled ?? false,
@@ -37,7 +38,16 @@ export const parseFeatures = (text: string): RuntimeFeatures => {
     selinux: linux?.selinux?.enabled ?? false,
     cgroupV2: linux?.cgroup?.v2 ?? false,
     userNamespaces: linux?.namespaces?.includes('user') ?? false,
+    execCpuAffinity: isAtLeast(ociVersionMax ?? '', [1, 2, 1]),
   }
+}
+
+/** What has no entry of its own is known by the version of the specification. */
+const isAtLeast = (version: string, least: readonly number[]): boolean => {
+  const parts = /^(\d+)\.(\d+)\.(\d+)/.exec(version)?.slice(1).map(Number)
+  if (!parts) return false
+  const index = parts.findIndex((part, at) => part !== least[at])
+  return index < 0 || (parts[index] ?? 0) > (least[index] ?? 0)
 }
 
 /** For runtimes that have no such command: only what every runtime can do. Nothing beyond it is then promised to the kubelet. */

@@ -18,6 +18,10 @@ export interface RuntimeHandler {
   /** From the configuration: a file instead of the built-in RuntimeDefault profile. */
   readonly seccompProfile?: string | undefined
   readonly privilegedWithoutHostDevices?: boolean | undefined
+  /** Annotations of its pods that count; see `annotations/allow.ts`. */
+  readonly allowedAnnotations?: readonly string[] | undefined
+  /** On which of a container's own processors further commands start. */
+  readonly execCpuAffinity?: 'first' | 'last' | undefined
   readonly features: RuntimeFeatures
   /** From where commands are run in containers, when that is not `path`. */
   readonly execPath?: () => string

@@ -1,5 +1,6 @@
 /** Gathers what the spec parts need to know of this host. Done once, at start. */
 import { existsSync, readdirSync } from 'node:fs'
+import { cpus } from 'node:os'
 import type { HostFacts } from '#linux/host-facts.ts'
 import { readKernelFile } from '#linux/read-bounded.ts'
 import type { SpecHost } from './spec/host.ts'
@@ -14,6 +15,8 @@ export const specHost = (facts: HostFacts, apparmorDefaultProfile?: string): Spe
   return {
     arch: facts.arch,
     cgroupVersion,
+    cpus: cpus().length || 1,
+    resctrl: existsSync('/sys/fs/resctrl/schemata'),
     apparmorEnabled: facts.apparmor,
     ...(apparmorDefaultProfile !== undefined && { apparmorDefaultProfile }),
     selinuxEnabled: facts.selinux,

@@ -34,7 +34,7 @@ export const findCdiDevices = (
   for (const problem of problems) warn(problem)
   const used = new Set<CdiSpec>()
   return [...new Set(names)].flatMap((name) => {
-    const { spec, edits } = resolve(name, found, problems)
+    const { spec, edits } = resolve(name, found, { directories, problems })
     const common = spec.edits !== undefined && !used.has(spec) ? [spec.edits] : []
     used.add(spec)
     return [...common, edits]
@@ -44,7 +44,7 @@ export const findCdiDevices = (
 const resolve = (
   name: string,
   found: readonly Found[],
-  problems: readonly string[],
+  { directories, problems }: { directories: readonly string[]; problems: readonly string[] },
 ): { spec: CdiSpec; edits: CdiEdits } => {
   const parts = parseCdiName(name)
   if (!parts) throw invalid(`CDI_devices has ${quoted(name)}, which is not "vendor/class=device"`)
@@ -53,7 +53,8 @@ const resolve = (
   const [best, ...rivals] = all.filter((each) => each.rank === rank)
   if (!best) {
     const hint = problems.length > 0 ? `; unreadable: ${problems.slice(0, 3).join('; ')}` : ''
-    throw impossible(`CDI device ${quoted(name)} is described nowhere on this node${hint}`)
+    const places = directories.map(quoted).join(', ') || 'no directory'
+    throw impossible(`CDI device ${quoted(name)} is described nowhere on this node (${places})${hint}`)
   }
   if (rivals.length > 0) {
     throw impossible(`CDI device ${quoted(name)} is described by both "${best.file}" and "${rivals[0]?.file}"`)

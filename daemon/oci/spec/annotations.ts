@@ -1,8 +1,9 @@
 /**
- * The annotations of the OCI spec, all of them our own. Annotations of pods, containers and images never get here: OCI
- * runtimes act on some, such as unit properties and hooks (CVE-2024-3154).
+ * The annotations of the OCI spec: our own, and of pod and container those that the runtime handler allows by name. No others
+ * get here, and none of images: OCI runtimes act on some, such as unit properties and hooks (CVE-2024-3154).
  */
 import type { ContainerConfig, PodSandboxConfig } from '#proto/generated/api.ts'
+import type { AllowedAnnotations } from '../annotations/allow.ts'
 
 export interface AnnotationInput {
   readonly id: string
@@ -10,10 +11,12 @@ export interface AnnotationInput {
   readonly imageName: string
   readonly container: ContainerConfig
   readonly sandbox: PodSandboxConfig
+  readonly annotations?: AllowedAnnotations
 }
 
 /** Sandboxed runtimes find their pod by the `io.kubernetes.cri` names; the others are for people who read config.json. */
 export const containerAnnotations = (input: AnnotationInput): Record<string, string> => ({
+  ...input.annotations?.passed,
   'io.cricket.container-id': input.id,
   'io.cricket.sandbox-id': input.sandboxId,
   'io.kubernetes.cri.container-type': 'container',

@@ -3,6 +3,7 @@
  * was asked for is in the spec, or the call throws, or (where the CRI lets a runtime do less) a warning says so.
  */
 import type { ContainerConfig, PodSandboxConfig } from '#proto/generated/api.ts'
+import type { AllowedAnnotations } from '../annotations/allow.ts'
 import { accountFiles } from './account-files.ts'
 import { containerAnnotations } from './annotations.ts'
 import { apparmor } from './apparmor.ts'
@@ -14,9 +15,10 @@ import type { HostDevice, MountSource, ResolvedDevice, SpecFeatures, SpecHost } 
 import { protectedPaths } from './masked-paths.ts'
 import { type MountSet, mounts } from './mounts.ts'
 import { type NamespaceModes, type NamespaceRefs, namespaceModes, namespaces } from './namespaces.ts'
+import { type NodeOptions, type NodeShare, nodeShare } from './node-options.ts'
 import { commandLine, environment, type ImageDefaults, workingDirectory } from './process.ts'
 import { invalid } from './refuse.ts'
-import { oomScoreAdj, resourceLimits } from './resources.ts'
+import { oomScoreAdj, resourceLimits, withoutQuota } from './resources.ts'
 import { clampRlimits } from './rlimits.ts'
 import type { UserFiles } from './rootfs-user.ts'
 import { type ProfileFile, seccomp } from './seccomp.ts'
@@ -67,6 +69,10 @@ export interface ContainerSpecInput {
   readonly accountFilePaths?: { readonly passwd: string; readonly group: string }
   /** The SELinux level that the containers of the pod share. */
   readonly selinuxLevel?: string
+  /** What the pod asks for by annotations, as far as they are allowed. */
+  readonly annotations?: AllowedAnnotations
+  /** What the configuration of this node adds; see `node-options.ts`. */
+  readonly node?: NodeOptions
 }
 
 export interface BuiltContainer {
@@ -91,7 +97,7 @@ export const containerSpec = (input: ContainerSpecInput): BuiltContainer => {
   const accounts = generatedAccounts(input, user, process.value.env)
   const mountSet = containerMounts(input, context, accounts)
   const linux = containerLinux(input, context, process.value, mountSet)
-  const stop = stopSignal(input.container.stopSignal, input.image.stopSignal)
+  const stop = stopSignal(input.container.stopSignal, input.image.stopSignal, context.share.stopSignal)
   return {
     spec: {
       ociVersion: OCI_VERSION,
@@ -104,7 +110,13 @@ export const containerSpec = (input: ContainerSpecInput): BuiltContainer => {
       linux: linux.value,
     },
     accountFiles: accounts,
-    warnings: [...mountSet.warnings, ...process.warnings, ...linux.warnings, ...stop.warnings],
+    warnings: [
+      ...mountSet.warnings,
+      ...process.warnings,
+      ...linux.warnings,
+      ...stop.warnings,
+      ...context.share.warnings,
+    ],
     user: { uid: user.uid, gid: user.gid, supplementalGroups: user.supplementalGroups },
     stopSignal: stop.name,
   }
@@ -117,6 +129,7 @@ interface Context {
   readonly readonlyRootfs: boolean
   readonly modes: NamespaceModes
   readonly mappings: UserMappings | undefined
+  readonly share: NodeShare
 }
 
 interface Part<T> {
@@ -124,7 +137,8 @@ interface Part<T> {
   readonly warnings: readonly string[]
 }
 
-const contextOf = ({ container, sandbox }: ContainerSpecInput): Context => {
+const contextOf = (input: ContainerSpecInput): Context => {
+  const { container, sandbox } = input
   const security = container.linux?.securityContext
   if (security?.privileged && !sandbox.linux?.securityContext?.privileged) {
     throw invalid('linux.security_context.privileged is set, but the sandbox is not privileged')
@@ -135,6 +149,7 @@ const contextOf = ({ container, sandbox }: ContainerSpecInput): Context => {
     readonlyRootfs: security?.readonlyRootfs ?? false,
     modes: namespaceModes(container, sandbox),
     mappings: userMappings(sandbox.linux?.securityContext?.namespaceOptions?.usernsOptions),
+    share: nodeShare({ ...input, asked: input.annotations?.features ?? {}, node: input.node ?? {} }),
   }
 }
 
@@ -178,12 +193,17 @@ const containerMounts = (input: ContainerSpecInput, context: Context, accounts: 
     readonlyRootfs: context.readonlyRootfs,
     bindSys: context.mappings !== undefined && context.modes.net === 'host',
     etcFiles: input.etcFiles,
-    own: [...(input.ownMounts ?? []), ...accountMounts(input, context.readonlyRootfs, accounts)],
+    writableCgroup: context.share.writableCgroup,
+    own: [
+      ...(input.ownMounts ?? []),
+      ...context.share.mounts,
+      ...accountMounts(input, context.readonlyRootfs, accounts),
+    ],
   })
 
 const containerProcess = (input: ContainerSpecInput, context: Context, user: ContainerUser): Part<OciProcess> => {
   const { container, image, host } = input
-  const { security, privileged } = context
+  const { security, privileged, share } = context
   const oom = oomScoreAdj(container.linux?.resources?.oomScoreAdj ?? 0n, host)
   const armor = apparmor(security, host)
   const { process: selinuxLabel } = selinuxLabels(security, host, input.selinuxLevel)
@@ -194,7 +214,12 @@ const containerProcess = (input: ContainerSpecInput, context: Context, user: Con
   return {
     value: {
       terminal: container.tty,
-      user: { uid: user.uid, gid: user.gid, additionalGids: user.supplementalGroups },
+      user: {
+        uid: user.uid,
+        gid: user.gid,
+        additionalGids: user.supplementalGroups,
+        ...(share.umask !== undefined && { umask: share.umask }),
+      },
       args: commandLine(container, image),
       env: environment({
         config: container,
@@ -202,11 +227,13 @@ const containerProcess = (input: ContainerSpecInput, context: Context, user: Con
         hostname: input.hostname,
         home: user.home,
         defaults: input.defaultEnv,
+        fallbacks: share.env,
       }),
       cwd: workingDirectory(container, image),
       capabilities: granted,
       noNewPrivileges,
       oomScoreAdj: oom.value,
+      ...(share.execCPUAffinity && { execCPUAffinity: share.execCPUAffinity }),
       ...(rlimits.length > 0 && { rlimits }),
       ...(armor.profile !== undefined && { apparmorProfile: armor.profile }),
       ...(selinuxLabel !== undefined && { selinuxLabel }),
@@ -226,7 +253,7 @@ const containerLinux = (
   { rootfsPropagation }: MountSet,
 ): Part<OciLinux> => {
   const { container, host } = input
-  const { security, privileged, modes, mappings } = context
+  const { security, privileged, modes, mappings, share } = context
   const limits = resourceLimits(container.linux?.resources, host, input.pidsLimit)
   const labels = selinuxLabels(security, host, input.selinuxLevel)
   const { devices, rules } = deviceSet({
@@ -257,12 +284,17 @@ const containerLinux = (
       ...(mappings && { uidMappings: mappings.uids, gidMappings: mappings.gids }),
       devices,
       cgroupsPath: input.cgroupsPath,
-      resources: { devices: rules, ...limits.resources },
+      resources: {
+        devices: rules,
+        ...(share.withoutQuota ? withoutQuota(limits.resources) : limits.resources),
+        ...(share.blockIo && { blockIO: share.blockIo }),
+      },
       ...(rootfsPropagation && { rootfsPropagation }),
       ...(filter && { seccomp: filter }),
       maskedPaths: paths.masked,
       readonlyPaths: paths.readonly,
       ...(labels.mount !== undefined && { mountLabel: labels.mount }),
+      ...(share.rdt && { intelRdt: share.rdt }),
     },
     warnings: [...limits.warnings, ...labels.warnings],
   }

@@ -4,6 +4,8 @@ import type { OciMount } from './types.ts'
 export interface DefaultMountInput {
   readonly privileged: boolean
   readonly readonlyRootfs: boolean
+  /** Whether the container may make cgroups below its own; they are its own in a cgroup namespace only. */
+  readonly writableCgroup: boolean
   /** A user namespace cannot mount sysfs for a network namespace that it does not own, which the node's is. */
   readonly bindSys: boolean
   readonly etcFiles: EtcFiles
@@ -55,11 +57,11 @@ const sys = ({ privileged, bindSys }: DefaultMountInput): OciMount => {
     : { destination: '/sys', type: 'sysfs', source: 'sysfs', options }
 }
 
-const cgroup = ({ privileged }: DefaultMountInput): OciMount => ({
+const cgroup = ({ privileged, writableCgroup }: DefaultMountInput): OciMount => ({
   destination: '/sys/fs/cgroup',
   type: 'cgroup',
   source: 'cgroup',
-  options: ['nosuid', 'noexec', 'nodev', 'relatime', privileged ? 'rw' : 'ro'],
+  options: ['nosuid', 'noexec', 'nodev', 'relatime', privileged || writableCgroup ? 'rw' : 'ro'],
 })
 
 /** Bind mounts of the pod's hostname, resolv.conf and hosts. Read-only where the rootfs is. */

@@ -4,6 +4,10 @@ export interface SpecHost {
   /** As images name it. */
   readonly arch: 'amd64' | 'arm64'
   readonly cgroupVersion: 1 | 2
+  /** How many processors are online. */
+  readonly cpus: number
+  /** Whether resctrl is mounted: classes of cache and memory bandwidth. */
+  readonly resctrl: boolean
   readonly apparmorEnabled: boolean
   /** The name of our own AppArmor profile when it is loaded. */
   readonly apparmorDefaultProfile?: string
@@ -31,6 +35,8 @@ export interface SpecHost {
 export interface SpecFeatures {
   readonly recursiveReadOnlyMounts: boolean
   readonly idmappedMounts: boolean
+  /** Whether the runtime follows `process.execCPUAffinity` (runtime-spec 1.2.1). */
+  readonly execCpuAffinity?: boolean
 }
 
 /** A device node of the host. */

@@ -57,6 +57,8 @@ export interface EnvironmentInput {
   readonly home: string
   /** "KEY=value" of the configuration. */
   readonly defaults?: readonly string[] | undefined
+  /** Facts about the node; set where nothing else is. */
+  readonly fallbacks?: readonly (readonly [string, string])[]
 }
 
 /**
@@ -64,7 +66,14 @@ export interface EnvironmentInput {
  * request may say otherwise; an image made from a running container would carry that container's.
  * @throws RuntimeError for names and values that no process could be given exactly
  */
-export const environment = ({ config, image, hostname, home, defaults = [] }: EnvironmentInput): string[] => {
+export const environment = ({
+  config,
+  image,
+  hostname,
+  home,
+  defaults = [],
+  fallbacks = [],
+}: EnvironmentInput): string[] => {
   const env = new Map([['PATH', DEFAULT_PATH]])
   if (config.tty) env.set('TERM', 'xterm')
   for (const entry of defaults) setFromImage(env, entry)
@@ -72,6 +81,7 @@ export const environment = ({ config, image, hostname, home, defaults = [] }: En
   if (hostname !== '') env.set('HOSTNAME', hostname)
   for (const variable of config.envs) env.set(...requestVariable(variable))
   if (!env.has('HOME')) env.set('HOME', home)
+  for (const [name, value] of fallbacks) if (!env.has(name)) env.set(name, value)
   const entries = [...env].map(([name, value]) => `${name}=${value}`)
   checkTotal('envs', entries)
   return entries

@@ -53,6 +53,12 @@ const cpuLimits = (requested: LinuxContainerResources): NonNullable<OciResources
   }
 }
 
+/** The kernel's -1 is no limit; the period stays, as it does no harm. */
+export const withoutQuota = (resources: OciResources): OciResources => ({
+  ...resources,
+  cpu: { ...resources.cpu, quota: -1 },
+})
+
 const MAX_SET_CHARACTERS = 4096
 const MAX_CPU = 8191
 

@@ -12,10 +12,13 @@ export interface StopSignal {
 /** The enum's values are not the kernel's numbers: only its names say anything. */
 const NAMES = new Map<number, string>(Object.entries(Signal).map(([name, value]) => [value, name]))
 
-/** @throws RuntimeError invalid-argument for a signal that the CRI does not know */
-export const stopSignal = (requested: Signal, imageSignal: string): StopSignal => {
+/**
+ * @param ownDefault what the program is known to expect
+ * @throws RuntimeError invalid-argument for a signal that the CRI does not know
+ */
+export const stopSignal = (requested: Signal, imageSignal: string, ownDefault = 'SIGTERM'): StopSignal => {
   if (requested !== Signal.RUNTIME_DEFAULT) return { name: requestedName(requested), warnings: [] }
-  if (imageSignal === '') return { name: 'SIGTERM', warnings: [] }
+  if (imageSignal === '') return { name: ownDefault, warnings: [] }
   const number = signalNumber(imageSignal)
   if (number !== undefined) return { name: signalName(number), warnings: [] }
   return { name: 'SIGTERM', warnings: [`Image has the stop signal ${quoted(imageSignal)}; SIGTERM is used`] }

@@ -21,6 +21,8 @@ export interface OciProcess {
   readonly capabilities: OciCapabilities
   readonly noNewPrivileges: boolean
   readonly oomScoreAdj: number
+  /** Where further processes of the container start to run (runtime-spec 1.2.1). */
+  readonly execCPUAffinity?: { readonly initial: string }
   readonly rlimits?: readonly OciRlimit[]
   readonly apparmorProfile?: string
   readonly selinuxLabel?: string
@@ -58,6 +60,7 @@ export interface OciUser {
   readonly uid: number
   readonly gid: number
   readonly additionalGids: readonly number[]
+  readonly umask?: number
 }
 
 export interface OciCapabilities {
@@ -90,6 +93,14 @@ export interface OciLinux {
   readonly maskedPaths: readonly string[]
   readonly readonlyPaths: readonly string[]
   readonly mountLabel?: string
+  readonly intelRdt?: OciRdt
+}
+
+/** A class of resctrl; without a schema it must be there already. */
+export interface OciRdt {
+  readonly closID: string
+  readonly l3CacheSchema?: string
+  readonly memBwSchema?: string
 }
 
 export interface OciNamespace {
@@ -135,6 +146,25 @@ export interface OciResources {
   readonly pids?: { readonly limit: number }
   readonly hugepageLimits?: readonly { readonly pageSize: string; readonly limit: number }[]
   readonly unified?: Readonly<Record<string, string>>
+  readonly blockIO?: OciBlockIo
+}
+
+export interface OciBlockIo {
+  readonly weight?: number
+  readonly weightDevice?: readonly OciBlockDevice[]
+  readonly throttleReadBpsDevice?: readonly OciBlockDevice[]
+  readonly throttleWriteBpsDevice?: readonly OciBlockDevice[]
+  readonly throttleReadIOPSDevice?: readonly OciBlockDevice[]
+  readonly throttleWriteIOPSDevice?: readonly OciBlockDevice[]
+}
+
+/** Exactly one of the two values. */
+export interface OciBlockDevice {
+  readonly major: number
+  readonly minor: number
+  readonly weight?: number
+  /** Per second. */
+  readonly rate?: number
 }
 
 export interface OciSeccomp {

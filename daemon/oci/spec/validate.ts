@@ -9,7 +9,7 @@ import {
   NamespaceMode,
   SupplementalGroupsPolicy,
 } from '#proto/generated/api.ts'
-import { parseCdiName } from '../cdi/spec-file.ts'
+import { cdiDeviceNames } from '../cdi/device-names.ts'
 import { apparmor } from './apparmor.ts'
 import { ALL_CAPABILITIES, capabilities } from './capabilities.ts'
 import { checkAccess } from './devices.ts'
@@ -25,9 +25,7 @@ export const validateContainerConfig = (config: ContainerConfig): void => {
   checkOptionalLine('image.user_specified_image', config.image?.userSpecifiedImage ?? '', MAX_REFERENCE)
   checkLogPath(config.logPath)
   if (config.windows) throw invalid('windows is set, but this is a runtime for Linux')
-  for (const { name } of config.CDIDevices) {
-    if (!parseCdiName(name)) throw invalid(`CDI_devices has ${quoted(name)}, which is not "vendor/class=device"`)
-  }
+  cdiDeviceNames(config)
   for (const [index, mount] of config.mounts.entries()) checkMount(`mounts[${index}]`, mount)
   for (const [index, device] of config.devices.entries()) {
     absolutePath(`devices[${index}].host_path`, device.hostPath)

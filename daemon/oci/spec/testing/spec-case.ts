@@ -8,6 +8,8 @@ import type { SpecHost } from '../host.ts'
 export const plainHost: SpecHost = {
   arch: 'amd64',
   cgroupVersion: 2,
+  cpus: 16,
+  resctrl: false,
   apparmorEnabled: false,
   selinuxEnabled: false,
   seccompEnabled: true,

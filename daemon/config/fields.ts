@@ -1,0 +1,19 @@
+/** Kinds of values that several parts of the schema use. */
+import { posix } from 'node:path'
+import * as z from 'zod'
+
+export const tidyPath = (path: string): string =>
+  path.startsWith('/') ? posix.normalize(path).replace(/(?<=.)\/+$/, '') : path
+
+export const isAbsolutePath = (path: string): boolean => path.startsWith('/') && !path.includes('\0')
+
+export const absolutePath = () =>
+  z.string().overwrite(tidyPath).refine(isAbsolutePath, { error: 'must be an absolute path' })
+
+/** A mapping of keys. A section that is left empty in the file (all its keys commented out) counts as not set. */
+export const section = <Shape extends z.ZodRawShape>(shape: Shape) =>
+  z.preprocess((value) => value ?? {}, z.strictObject(shape))
+
+/** A mapping from names that the operator chooses. */
+export const table = <Key extends z.core.$ZodRecordKey, Value extends z.core.SomeType>(key: Key, value: Value) =>
+  z.preprocess((given) => given ?? {}, z.record(key, value))

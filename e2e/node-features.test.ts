@@ -1,0 +1,199 @@
+/** What some nodes do beyond the CRI: by configuration, and by the annotations that a handler allows; seen from inside. */
+
+import assert from 'node:assert/strict'
+import { chmod, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, describe, it } from 'node:test'
+import { status } from '@grpc/grpc-js'
+import type { ContainerConfig, DeepPartial } from '#proto/generated/api.ts'
+import { failsWith } from './cri-client.ts'
+import { useWorld } from './harness.ts'
+import { see } from './see.ts'
+
+const RUNC = '/usr/sbin/runc'
+const resources = (rest: object): DeepPartial<ContainerConfig> => ({
+  linux: { resources: rest, securityContext: { namespaceOptions: { pid: 1 } } },
+})
+
+describe('annotations of a pod', () => {
+  const world = useWorld({
+    config: {
+      sections: {
+        runtimes: {
+          handlers: {
+            runc: {},
+            open: { path: RUNC, allowedAnnotations: ['umask.crio.io', 'io.cricket.devices', 'com.example.*'] },
+          },
+        },
+        container: { allowedDevices: ['/dev/fuse'] },
+      },
+    },
+  })
+
+  it('set the umask where the handler allows it, by any name, and not elsewhere', async () => {
+    const script = 'umask; touch /tmp/x; stat -c %a /tmp/x'
+    const annotations = { 'io.kubernetes.cri-o.umask': '0077' }
+    const allowed = await see(world, { name: 'umask', script, handler: 'open', pod: { annotations } })
+    assert.deepEqual(allowed.lines, ['0077', '600'])
+    const filtered = await see(world, { name: 'no-umask', script, pod: { annotations } })
+    assert.deepEqual(filtered.lines, ['0022', '644'])
+    const malformed = see(world, {
+      name: 'bad-umask',
+      script,
+      handler: 'open',
+      pod: { annotations: { 'io.cricket.umask': '0888' } },
+    })
+    await assert.rejects(malformed, failsWith(status.INVALID_ARGUMENT, /umask: "0888"/))
+    await world.assertNothingLeft()
+  })
+
+  it('bring devices that the node allows, and no others', async () => {
+    const script = ': < /dev/mine && echo opened'
+    const pod = (devices: string) => ({ annotations: { 'io.cricket.devices': devices } })
+    const opened = await see(world, { name: 'device', script, handler: 'open', pod: pod('/dev/fuse:/dev/mine:r') })
+    assert.deepEqual(opened.lines, ['opened'])
+    const other = see(world, { name: 'other', script, handler: 'open', pod: pod('/dev/mem:/dev/mine:r') })
+    await assert.rejects(other, failsWith(status.INVALID_ARGUMENT, /"\/dev\/mem".*container\.allowedDevices/))
+    const closed = await see(world, { name: 'closed', script, pod: pod('/dev/mem:/dev/mine:r') })
+    assert.doesNotMatch(closed.lines.join('\n'), /opened/)
+    await world.assertNothingLeft()
+  })
+
+  it('reach the OCI runtime where the handler allows them, but never as unit properties', async () => {
+    const annotations = { 'com.example.a': 'yes', 'org.example.b': 'no', 'org.systemd.property.ExecStart': "['/x']" }
+    let passed: Record<string, string> = {}
+    await see(world, {
+      name: 'passed',
+      script: 'true',
+      handler: 'open',
+      pod: { annotations },
+      meanwhile: async (id) => {
+        const text = await readFile(world.site.path('state', 'containers', id, 'config.json'), 'utf8')
+        passed = JSON.parse(text).annotations
+      },
+    })
+    assert.equal(passed['com.example.a'], 'yes')
+    assert.deepEqual(
+      Object.keys(passed).filter((name) => name.startsWith('org.')),
+      [],
+    )
+    await world.assertNothingLeft()
+  })
+})
+
+describe('a node that decides for its pods', () => {
+  const dir = join(tmpdir(), `cricket-e2e-node-${process.pid}`)
+  const blockio = join(dir, 'blockio.yaml')
+  const world = useWorld({
+    config: {
+      sections: {
+        container: {
+          minGomaxprocs: 1,
+          systemd: 'detect',
+          hooksDirs: [join(dir, 'hooks'), join(dir, 'none')],
+          rdtClasses: { gold: { l3CacheSchema: 'L3:0=ff' } },
+          blockioConfig: blockio,
+        },
+        workloads: {
+          management: {
+            activationAnnotation: 'target.workload.openshift.io/management',
+            annotationPrefix: 'resources.workload.openshift.io',
+            resources: { cpushares: 77, cpuset: '0' },
+          },
+        },
+      },
+    },
+  })
+  before(async () => {
+    await mkdir(join(dir, 'hooks'), { recursive: true })
+    await writeFile(blockio, 'Classes:\n  slow:\n    - Weight: 80\n')
+  })
+  after(() => rm(dir, { recursive: true, force: true }))
+
+  it('sets GOMAXPROCS for containers without limit only', async () => {
+    const script = 'echo $GOMAXPROCS.'
+    const config = { ...resources({ cpuShares: 512n }) }
+    const { lines } = await see(world, { name: 'procs', script, config })
+    assert.deepEqual(lines, ['1.'])
+    const limited = resources({ cpuShares: 512n, cpuQuota: 50_000n, cpuPeriod: 100_000n })
+    assert.deepEqual((await see(world, { name: 'limited', script, config: limited })).lines, ['.'])
+  })
+
+  it('keeps a workload to its processors and shares, and a container of it to its own word', async () => {
+    const annotations = {
+      'target.workload.openshift.io/management': '{"effect":"PreferredDuringScheduling"}',
+      'resources.workload.openshift.io/main': '{"cpushares": 33}',
+    }
+    const script = 'grep Cpus_allowed_list /proc/self/status'
+    let shares = ''
+    const { lines } = await see(world, {
+      name: 'workload',
+      script,
+      pod: { annotations },
+      config: resources({ cpuShares: 1024n }),
+      meanwhile: async (id) => {
+        const text = await readFile(world.site.path('state', 'containers', id, 'config.json'), 'utf8')
+        shares = JSON.parse(text).linux.resources.cpu.shares
+      },
+    })
+    assert.deepEqual(lines, ['Cpus_allowed_list:\t0'])
+    assert.equal(shares, 33)
+    const bad = { ...annotations, 'resources.workload.openshift.io/main': '{"cpushares": "33"}' }
+    await assert.rejects(
+      see(world, { name: 'bad', script, pod: { annotations: bad } }),
+      failsWith(status.INVALID_ARGUMENT, /resources\.workload\.openshift\.io\/main/),
+    )
+    await world.assertNothingLeft()
+  })
+
+  it('gives systemd its places, variable and stop signal', async () => {
+    const script = 'echo $container; grep -cE " (/run|/tmp|/run/lock|/var/log/journal) tmpfs" /proc/mounts'
+    // The name of the program counts.
+    const init = join(dir, 'init')
+    await writeFile(init, `#!/bin/sh\n${script}\n`)
+    await chmod(init, 0o755)
+    const mounts = [{ containerPath: '/sbin/init', hostPath: init }]
+    const { lines } = await see(world, { name: 'systemd', script, command: ['/sbin/init'], config: { mounts } })
+    assert.deepEqual(lines, ['cricket', '4'])
+    await world.assertNothingLeft()
+  })
+
+  it('runs the hooks of its directories for the containers that they are for', async () => {
+    const trace = join(dir, 'trace')
+    const program = join(dir, 'hook')
+    await writeFile(program, `#!/bin/sh\nprintf '%s %s\\n' "$1" "$WORD" >> ${trace}\n`)
+    await chmod(program, 0o755)
+    const hook = (when: object, stages: string[], word: string) =>
+      JSON.stringify({ version: '1.0.0', hook: { path: program, args: ['hook', word], env: ['WORD=x'] }, when, stages })
+    await writeFile(
+      join(dir, 'hooks', '1.json'),
+      hook({ annotations: { '^trace$': '^on$' } }, ['createRuntime', 'poststop'], 'one'),
+    )
+    await writeFile(join(dir, 'hooks', '2.json'), hook({ commands: ['/never$'] }, ['createRuntime'], 'two'))
+    await see(world, { name: 'hooked', script: 'true', pod: { annotations: { trace: 'on' } } })
+    await see(world, { name: 'unhooked', script: 'true', pod: { annotations: { trace: 'off' } } })
+    assert.equal(await readFile(trace, 'utf8'), 'one x\none x\n')
+    await writeFile(join(dir, 'hooks', '3.json'), '{')
+    const refused = see(world, { name: 'broken', script: 'true' })
+    await assert.rejects(refused, failsWith(status.FAILED_PRECONDITION, /hooks\/3\.json/))
+    await rm(join(dir, 'hooks'), { recursive: true })
+    await world.assertNothingLeft()
+  })
+
+  it('refuses classes that it does not have', async () => {
+    const asked = (annotations: Record<string, string>) =>
+      see(world, { name: 'class', script: 'true', pod: { annotations } })
+    const pod = (kind: string, name: string) => ({ [`${kind}.resources.beta.kubernetes.io/pod`]: name })
+    await assert.rejects(
+      asked(pod('rdt', 'silver')),
+      failsWith(status.INVALID_ARGUMENT, /"silver" is not one of "gold"/),
+    )
+    await assert.rejects(asked(pod('rdt', 'gold')), failsWith(status.FAILED_PRECONDITION, /resctrl/))
+    await assert.rejects(
+      asked(pod('blockio', 'fast')),
+      failsWith(status.INVALID_ARGUMENT, /"fast" is not one of "slow"/),
+    )
+    await world.assertNothingLeft()
+  })
+})
