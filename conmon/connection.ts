@@ -123,6 +123,8 @@ export class Connection {
     // Not kept between turns: clients say little, and rarely.
     const buffer = Buffer.allocUnsafe(READ_BYTES)
     const count = readSome(this.#fd, buffer)
+    // Input for the container comes in streams.
+    if (count === READ_BYTES) this.#reactor.expectMore()
     if (count === tryAgain) return
     try {
       if (count <= 0) throw new RangeError('end of the connection')

@@ -102,7 +102,10 @@ export class ControlServer implements ConnectionOwner {
       const fd = acceptUnix(this.#fd)
       if (fd === undefined) return
       if (peerUserId(fd) !== process.geteuid?.() || !this.#hasRoom()) closeSync(fd)
-      else this.#connections.set(new Connection(this.#reactor, fd, this), false)
+      else {
+        this.#reactor.expectMore()
+        this.#connections.set(new Connection(this.#reactor, fd, this), false)
+      }
     }
   }
 
@@ -123,6 +126,7 @@ export class ControlServer implements ConnectionOwner {
       return
     }
     this.#connections.set(connection, true)
+    this.#reactor.expectMore()
     const status = this.#handler.status()
     connection.send(encodeMessage('welcome', { protocol: protocolVersion, pid: process.pid, status }))
     this.#handler.clientCame()
@@ -137,6 +141,7 @@ export class ControlServer implements ConnectionOwner {
 
   #request(connection: Connection, frame: Frame): void {
     const { id, request, failure } = parseRequest(frame.payload)
+    this.#reactor.expectNoMore()
     const answer = request === undefined ? Promise.reject(failure) : this.#answer(request, connection)
     const answering = answer
       .catch((error: unknown): Answer => ({ reply: 'failed', failure: failureOf(error) }))

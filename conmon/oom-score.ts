@@ -6,7 +6,7 @@ import { writeKernelFile } from '#linux/write-kernel-file.ts'
 const FILE = '/proc/self/oom_score_adj'
 
 /** What a runtime process starts with; the container's own score is in its spec. */
-const NEUTRAL = 0
+export const neutralScore = 0
 
 export class OomScore {
   readonly #own: number
@@ -19,17 +19,6 @@ export class OomScore {
   /** What this process runs with. */
   get own(): number {
     return this.#own
-  }
-
-  /** Runs `spawn`, which starts a process before it returns, with a score that a child may inherit. */
-  forChild<T>(spawn: () => T): T {
-    if (this.#own >= NEUTRAL) return spawn()
-    write(NEUTRAL)
-    try {
-      return spawn()
-    } finally {
-      write(this.#own)
-    }
   }
 }
 

@@ -8,12 +8,13 @@ import { openFilesLimit, setOpenFilesLimit } from '#linux/rlimit.ts'
 const usual = 1024
 
 export class OpenFiles {
-  readonly #soft: bigint
+  /** What the runtime starts with. */
+  readonly forChild: number
   readonly #isWanted: boolean
 
   /** @param soft the limit; when not given, the usual one for the runtime, and what the runtime makes of it for the container */
   constructor(soft: number | undefined) {
-    this.#soft = BigInt(soft ?? usual)
+    this.forChild = soft ?? usual
     this.#isWanted = soft !== undefined
   }
 
@@ -21,18 +22,8 @@ export class OpenFiles {
   restoreFor(init: number): void {
     if (!this.#isWanted) return
     const limit = openFilesLimit(init)
-    if (limit.soft !== limit.hard || limit.soft <= this.#soft || limit.hard !== openFilesLimit().hard) return
-    setOpenFilesLimit({ ...limit, soft: this.#soft }, init)
-  }
-
-  /** Runs `spawn`, which starts a process before it returns, with the limit that the process is to have. */
-  forChild<T>(spawn: () => T): T {
-    const own = openFilesLimit()
-    setOpenFilesLimit({ ...own, soft: this.#soft < own.hard ? this.#soft : own.hard })
-    try {
-      return spawn()
-    } finally {
-      setOpenFilesLimit(own)
-    }
+    const wanted = BigInt(this.forChild)
+    if (limit.soft !== limit.hard || limit.soft <= wanted || limit.hard !== openFilesLimit().hard) return
+    setOpenFilesLimit({ ...limit, soft: wanted }, init)
   }
 }

@@ -1,6 +1,7 @@
 /**
  * The monitor's loop: who wants to know when a descriptor is ready. Idle, it is one pool thread asleep in the kernel and no
- * timer. One system call per event under load: the thread that handles events waits for the next ones itself.
+ * timer. One system call per event under load: the thread that handles events waits for the next ones itself, as long as those who
+ * handle them expect more. Meanwhile no promise goes on.
  */
 import { closeSync } from 'node:fs'
 import { makeEvent, signalEvent } from '#linux/descriptor.ts'
@@ -11,6 +12,8 @@ type Ready = (events: number) => void
 
 // Long enough that a busy container never needs the pool thread, short enough for timers, signals and children of ours.
 const BUSY_WAIT_MS = 1
+// A launcher that waits for us connects at once. Whatever else could happen in a monitor that has done nothing yet can wait.
+const FIRST_WAIT_MS = 20
 const BUSY_ROUNDS = 32
 // A container that writes without a pause is read in large pieces: as each of them costs the same, however small it is.
 const EAGER_ROUNDS = 4
@@ -23,6 +26,7 @@ export class Reactor {
   readonly #onBug: (error: unknown) => void
   readonly #nap = new Nap(NAP_US)
   #stopped = false
+  #moreExpected = false
 
   /** @param onBug is told what a source threw; the source is not asked again */
   constructor(onBug: (error: unknown) => void) {
@@ -44,6 +48,16 @@ export class Reactor {
     if (this.#sources.delete(fd)) this.#epoll.remove(fd)
   }
 
+  /** To be called by whoever handles an event that others of its kind may follow at once: they are not waited for in the pool then. */
+  expectMore(): void {
+    this.#moreExpected = true
+  }
+
+  /** To be called by whoever has begun what only goes on when promises do. */
+  expectNoMore(): void {
+    this.#moreExpected = false
+  }
+
   /** Ends `run`, which then lets go of everything. */
   stop(): void {
     this.#stopped = true
@@ -51,18 +65,21 @@ export class Reactor {
   }
 
   async run(): Promise<void> {
+    this.#moreExpected = true
+    this.#staySynchronous(FIRST_WAIT_MS)
     while (!this.#stopped) {
       this.#dispatch(await this.#epoll.waitAsync())
-      this.#staySynchronous()
+      this.#staySynchronous(BUSY_WAIT_MS)
     }
     this.#epoll.close()
     closeSync(this.#wake)
   }
 
-  #staySynchronous(): void {
-    for (let round = 0; round < BUSY_ROUNDS && !this.#stopped; round++) {
+  #staySynchronous(waitMs: number): void {
+    for (let round = 0; round < BUSY_ROUNDS && this.#moreExpected && !this.#stopped; round++) {
+      this.#moreExpected = false
       if (round >= EAGER_ROUNDS) this.#nap.take()
-      const count = this.#epoll.wait(BUSY_WAIT_MS)
+      const count = this.#epoll.wait(waitMs)
       if (count === 0) return
       this.#dispatch(count)
     }

@@ -13,6 +13,8 @@ export class Reaper {
   readonly #reactor: Reactor
   /** Children that somebody else waits for. */
   readonly #owned = new Set<number>()
+  /** Those of them that we have started ourselves. */
+  readonly #awaited = new Map<number, (exit: ChildExit | undefined) => void>()
   #holding = 0
 
   constructor(reactor: Reactor) {
@@ -31,13 +33,13 @@ export class Reaper {
     }
   }
 
-  /** Leaves a child to Node until the returned function is called. */
-  leave(pid: number): () => void {
+  /** How a child that has just been started ends; undefined when somebody else has buried it. Until then its pid is its own. */
+  wait(pid: number): Promise<ChildExit | undefined> {
     this.#owned.add(pid)
-    return () => {
-      this.#owned.delete(pid)
-      this.#reap()
-    }
+    return new Promise((resolve) => {
+      this.#awaited.set(pid, resolve)
+      this.#ask(pid)
+    })
   }
 
   /** How init ends; never rejects. From the call on, nobody else buries it. */
@@ -67,8 +69,26 @@ export class Reaper {
     })
   }
 
+  #ask(pid: number): void {
+    const exit = exitOf(pid)
+    if (exit === 'runs') return
+    this.#awaited.get(pid)?.(exit)
+    this.#awaited.delete(pid)
+    this.#owned.delete(pid)
+  }
+
   #reap(): void {
+    for (const pid of [...this.#awaited.keys()]) this.#ask(pid)
     if (this.#holding === 0) reapOrphans(this.#owned)
+  }
+}
+
+function exitOf(pid: number): ChildExit | 'runs' | undefined {
+  try {
+    return waitForChild(pid) ?? 'runs'
+  } catch (error) {
+    if (isErrno(error, 'ECHILD')) return undefined
+    throw error
   }
 }
 

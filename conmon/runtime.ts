@@ -1,13 +1,15 @@
 /** Runs the OCI runtime (runc, crun): create, start and delete of this one container, each with a deadline. */
-import { type ChildProcess, spawn } from 'node:child_process'
 import { closeSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { isErrno } from '#linux/errno.ts'
 import { makePipe, setNonblock } from '#linux/pipes.ts'
+import type { ChildExit } from '#linux/reaper.ts'
+import { signalName } from '#linux/signals.ts'
+import { type Program, spawnProgram } from '#linux/spawn-program.ts'
 import { type MonitorOptions, monitorFiles } from '#proto/conmon.ts'
 import { Drain } from './drain.ts'
 import { MonitorFailure } from './failure.ts'
-import type { OomScore } from './oom-score.ts'
+import { neutralScore, type OomScore } from './oom-score.ts'
 import { OpenFiles } from './open-files.ts'
 import type { Reactor } from './reactor.ts'
 import type { Reaper } from './reaper.ts'
@@ -86,15 +88,11 @@ export class Runtime {
       ...(systemdCgroup ? ['--systemd-cgroup'] : []),
     ]
     rmSync(this.#logPath, { force: true })
-    const start = () =>
-      spawn(path, [...global, ...command], { stdio: [...stdio], cwd: '/', env: environment, detached: true })
-    const child = this.#parts.oomScore.forChild(() => this.openFiles.forChild(start))
-    const letGo = child.pid === undefined ? () => {} : this.#parts.reaper.leave(child.pid)
-    try {
-      return await ending(child, timeoutMs)
-    } finally {
-      letGo()
-    }
+    const { oomScore, reaper } = this.#parts
+    const args = [...global, ...command]
+    const openFiles = this.openFiles.forChild
+    const pid = start({ path, args, env: environment, stdio, openFiles, neutralOomScore: oomScore.own < neutralScore })
+    return typeof pid === 'number' ? ending(pid, reaper.wait(pid), timeoutMs) : pid
   }
 
   #check(verb: string, end: RuntimeEnd, complaint: () => Buffer): void {
@@ -116,31 +114,39 @@ export class Runtime {
   }
 }
 
-/** How the runtime ended. After the deadline it is killed with its whole process group. */
-function ending(child: ChildProcess, timeoutMs: number): Promise<RuntimeEnd> {
-  return new Promise((resolve) => {
-    let late = false
-    const timer = setTimeout(() => {
-      late = true
-      killGroup(child)
-    }, timeoutMs)
-    child.once('error', (error) => {
-      clearTimeout(timer)
-      resolve({ ok: false, late: false, ending: `could not be run: ${error.message}` })
-    })
-    child.once('exit', (code, signal) => {
-      clearTimeout(timer)
-      const how = signal === null ? `ended with exit code ${code}` : `was ended by ${signal}`
-      resolve({ ok: code === 0, late, ending: late ? `did not finish in ${timeoutMs} ms` : how })
-    })
-  })
+/** The pid, or how it came to nothing. */
+function start(program: Program): number | RuntimeEnd {
+  try {
+    return spawnProgram(program)
+  } catch (error) {
+    if (!isErrno(error)) throw error
+    return { ok: false, late: false, ending: `could not be run: ${error.message}` }
+  }
 }
 
-/** Nobody has waited for the child yet, so its pid, and with it the group, is still its own. */
-function killGroup(child: ChildProcess): void {
-  if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return
+/** How the runtime ended. After the deadline it is killed with its whole process group. */
+async function ending(pid: number, ended: Promise<ChildExit | undefined>, timeoutMs: number): Promise<RuntimeEnd> {
+  let late = false
+  const timer = setTimeout(() => {
+    late = true
+    // Nobody has waited for the child yet, so its pid, and with it the group, is still its own.
+    killGroup(pid)
+  }, timeoutMs)
+  const exit = await ended
+  clearTimeout(timer)
+  const ok = exit?.how === 'exited' && exit.code === 0
+  return { ok, late, ending: late ? `did not finish in ${timeoutMs} ms` : wordsFor(exit) }
+}
+
+function wordsFor(exit: ChildExit | undefined): string {
+  if (exit === undefined) return 'ended, and nobody knows how'
+  if (exit.how === 'exited') return `ended with exit code ${exit.code}`
+  return `was ended by ${signalName(exit.signal)}`
+}
+
+function killGroup(pid: number): void {
   try {
-    process.kill(-child.pid, 'SIGKILL')
+    process.kill(-pid, 'SIGKILL')
   } catch (error) {
     if (!isErrno(error, 'ESRCH')) throw error
   }

@@ -204,11 +204,12 @@ test('processes are started in four places', () => {
     'storage/linux/run-with-pipes.ts',
     'conmon/runtime.ts',
     'daemon/monitor/launch-monitor.ts',
+    'storage/linux/linux.ts',
     'proto/generate.ts',
     'proto/run-buf.ts',
   ])
   const rule: Rule = ({ to, isTypeOnly }) =>
-    (to === 'node:child_process' || to === 'child_process' || to === 'execa') && !isTypeOnly
+    ['node:child_process', 'child_process', 'execa', 'storage/linux/spawn-program.ts'].includes(to) && !isTypeOnly
       ? 'start programs through storage/linux/run-command.ts'
       : undefined
   const isProduct = (file: string) => !isTest(file) && !starters.has(file) && !isWithin(file, 'e2e', '.ci')

@@ -44,6 +44,7 @@ export class OutputReader {
   }
 
   #read(): void {
+    this.#reactor.expectMore()
     for (let turn = 0; turn < READS_PER_TURN; turn++) {
       const count = readSome(this.#fd, this.#buffer)
       if (count > 0) this.#output.write(this.#stream, this.#buffer.subarray(0, count))

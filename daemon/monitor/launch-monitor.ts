@@ -1,12 +1,13 @@
 /** Starts a monitor that outlives the daemon, waits until it answers, and connects to it. */
-import { type ChildProcess, spawn } from 'node:child_process'
-import { once } from 'node:events'
+import { closeSync } from 'node:fs'
 import { open } from 'node:fs/promises'
+import { Socket } from 'node:net'
 import { join } from 'node:path'
-import { Readable } from 'node:stream'
 import { isErrno } from '#linux/errno.ts'
 import type { Linux } from '#linux/linux.ts'
-import { announceFlag, type MonitorOptions, monitorFiles, readyDescriptor } from '#proto/conmon.ts'
+import { makePipe } from '#linux/pipes.ts'
+import { type ProcessIdentity, processIdentity } from '#linux/proc.ts'
+import { announceFlag, type MonitorOptions, monitorFiles } from '#proto/conmon.ts'
 import { messageOf, RuntimeError } from '#proto/errors.ts'
 import type { Log } from '#proto/log.ts'
 import { MonitorClient } from './monitor-client.ts'
@@ -24,7 +25,7 @@ export interface LaunchInput {
   /** The container's state directory, mode 0700; the bundle need not be in it yet. */
   readonly dir: string
   readonly options: MonitorOptions
-  readonly linux: Pick<Linux, 'writeFileAtomic' | 'createCgroup' | 'joinCgroup'>
+  readonly linux: Pick<Linux, 'writeFileAtomic' | 'createCgroup' | 'spawnProgram'>
   readonly log: Log
   readonly signal?: AbortSignal
 }
@@ -40,22 +41,13 @@ const maxLogBytes = 4096
 const environment = { UV_THREADPOOL_SIZE: '2', BUN_JSC_useJIT: '0', BUN_GC_TIMER_DISABLE: '1' }
 
 /** @throws RuntimeError internal with the monitor's own words when it cannot run, deadline-exceeded */
-export async function launchMonitor({
-  program,
-  dir,
-  options,
-  linux,
-  log,
-  signal,
-}: LaunchInput): Promise<MonitorClient> {
+export async function launchMonitor(input: LaunchInput): Promise<MonitorClient> {
+  const { dir, options, linux, log, signal } = input
   await linux.writeFileAtomic(join(dir, monitorFiles.options), JSON.stringify(options), { mode: 0o600 })
   if (options.monitorCgroup !== undefined) linux.createCgroup(options.monitorCgroup)
-  const child = await spawnMonitor(program, dir, (pid) => {
-    // In the tick of its birth: it has loaded next to nothing, and starts nothing itself before it is asked to.
-    if (options.monitorCgroup !== undefined) linux.joinCgroup(options.monitorCgroup, pid)
-  })
+  const { monitor, ready } = await spawnMonitor(input)
   try {
-    await answer(child, dir, signal)
+    await answer(ready, dir, signal)
     return await MonitorClient.connect({
       dir,
       cookie: options.cookie,
@@ -64,17 +56,17 @@ export async function launchMonitor({
       ...(signal && { signal }),
     })
   } catch (error) {
-    killGroup(child)
+    killGroup(monitor)
     throw error
   } finally {
     // Its other end is how the monitor learns that nobody will come.
-    readyPipe(child)?.destroy()
+    ready.destroy()
   }
 }
 
-/** With whatever it has started: it leads its own group. Not to be done once it has been reaped, as its pid may be another's. */
-function killGroup({ pid, exitCode, signalCode }: ChildProcess): void {
-  if (pid === undefined || exitCode !== null || signalCode !== null) return
+/** With whatever it has started: it leads its own group. Once it has been reaped its pid may be another's. */
+function killGroup({ pid, startTime }: ProcessIdentity): void {
+  if (processIdentity(pid)?.startTime !== startTime) return
   try {
     process.kill(-pid, 'SIGKILL')
   } catch (error) {
@@ -83,52 +75,49 @@ function killGroup({ pid, exitCode, signalCode }: ChildProcess): void {
 }
 
 /** What the host is short of keeps its code, so that the caller hears that it may come again. */
-async function notRun(child: ChildProcess): Promise<unknown> {
-  const [cause]: unknown[] = await once(child, 'error')
+function notRun(cause: unknown): unknown {
   if (isErrno(cause, 'EAGAIN', 'ENOMEM', 'EMFILE', 'ENFILE')) return cause
   return new RuntimeError('internal', `Cannot run the monitor: ${messageOf(cause)}`, { cause })
 }
 
-async function spawnMonitor(
-  { path, args }: MonitorProgram,
-  dir: string,
-  born: (pid: number) => void,
-): Promise<ChildProcess> {
+/** Who reaps orphans reaps it. */
+async function spawnMonitor({ program: { path, args }, dir, options, linux }: LaunchInput) {
   const ownLog = await open(join(dir, monitorFiles.log), 'a', 0o600)
+  const pipe = makePipe()
+  const ready = new Socket({ fd: pipe.read, readable: true, writable: false })
   try {
-    const stdio = ['ignore', ownLog.fd, ownLog.fd, 'pipe'] satisfies [...unknown[], 'pipe'] & { length: 4 }
-    const child = spawn(path, [...args, dir, announceFlag], { stdio, cwd: '/', env: environment, detached: true })
-    child.unref()
-    // Listened for in this tick: nobody there to hear an error ends the daemon.
-    if (child.pid === undefined) throw await notRun(child)
-    try {
-      born(child.pid)
-    } catch (error) {
-      child.kill('SIGKILL')
-      throw error
-    }
-    return child
+    const pid = linux.spawnProgram({
+      path,
+      args: [...args, dir, announceFlag],
+      env: environment,
+      stdio: ['ignore', ownLog.fd, ownLog.fd, pipe.write],
+      ...(options.monitorCgroup !== undefined && { cgroup: options.monitorCgroup }),
+    })
+    // In this tick nobody has reaped it, not even if it has ended.
+    const monitor = processIdentity(pid)
+    if (monitor === undefined) throw new RuntimeError('internal', `Monitor in "${dir}" has gone at once`)
+    return { monitor, ready }
+  } catch (error) {
+    ready.destroy()
+    throw notRun(error)
   } finally {
+    closeSync(pipe.write)
     await ownLog.close()
   }
 }
 
 /** The monitor's first and only byte. */
-async function answer(child: ChildProcess, dir: string, signal?: AbortSignal): Promise<void> {
+async function answer(ready: Socket, dir: string, signal?: AbortSignal): Promise<void> {
   const late = AbortSignal.timeout(readyTimeoutMs)
   const either = signal === undefined ? late : AbortSignal.any([late, signal])
-  const ready = new Promise<boolean>((resolve, reject) => {
-    child.once('error', (cause) =>
-      reject(new RuntimeError('internal', `Cannot run the monitor: ${cause.message}`, { cause })),
-    )
+  const said = new Promise<boolean>((resolve, reject) => {
     either.addEventListener('abort', () => reject(either.reason), { once: true })
-    const pipe = readyPipe(child)
-    pipe?.once('data', () => resolve(true))
-    pipe?.once('error', () => resolve(false))
-    pipe?.once('close', () => resolve(false))
+    ready.once('data', () => resolve(true))
+    ready.once('error', () => resolve(false))
+    ready.once('close', () => resolve(false))
   })
   try {
-    if (await ready) return
+    if (await said) return
   } catch (cause) {
     if (!late.aborted || signal?.aborted) throw cause
     throw new RuntimeError('deadline-exceeded', `Monitor in "${dir}" is not ready after ${readyTimeoutMs} ms`, {
@@ -136,11 +125,6 @@ async function answer(child: ChildProcess, dir: string, signal?: AbortSignal): P
     })
   }
   throw new RuntimeError('internal', `Monitor in "${dir}" ended at once: ${await lastWords(dir)}`)
-}
-
-function readyPipe(child: ChildProcess): Readable | undefined {
-  const pipe = child.stdio[readyDescriptor]
-  return pipe instanceof Readable ? pipe : undefined
 }
 
 async function lastWords(dir: string): Promise<string> {

@@ -176,9 +176,13 @@ export const writeCgroupFile = (
   writeKernelFile(join(directory, file), value)
 }
 
+/** The files, one per hierarchy, that take the pids of processes that are to be in a cgroup. */
+export const cgroupProcsFiles = (path: string, layout = cgroupLayout()): string[] =>
+  directories(path, layout).map((directory) => join(directory, 'cgroup.procs'))
+
 /** Moves a process into a cgroup, in every hierarchy. */
 export const joinCgroup = (path: string, pid: number, layout = cgroupLayout()): void => {
-  for (const directory of directories(path, layout)) writeKernelFile(join(directory, 'cgroup.procs'), String(pid))
+  for (const file of cgroupProcsFiles(path, layout)) writeKernelFile(file, String(pid))
 }
 
 /** The cgroup a process is in, as the host sees it; undefined when the process is gone. */

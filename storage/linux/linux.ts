@@ -24,6 +24,7 @@ import * as readBounded from './read-bounded.ts'
 import * as reaper from './reaper.ts'
 import * as runCommand from './run-command.ts'
 import * as signals from './signals.ts'
+import * as spawnProgram from './spawn-program.ts'
 import * as statfs from './statfs.ts'
 import * as syncfs from './syncfs.ts'
 import * as userNamespace from './user-namespace.ts'
@@ -56,6 +57,7 @@ export const linux = {
   ...reaper,
   ...runCommand,
   ...signals,
+  ...spawnProgram,
   ...statfs,
   ...syncfs,
   ...userNamespace,

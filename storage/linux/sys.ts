@@ -13,6 +13,7 @@ interface Addon {
   sysAsync(nr: number, ...args: SysArgument[]): Promise<number | bigint>
   addr(buffer: Uint8Array): bigint
   clonePaused(flags: number): number
+  spawn(file: string, texts: Uint8Array, environment: Uint8Array, settings: Uint8Array): number
 }
 
 const EINTR = -4
@@ -71,6 +72,10 @@ export const clonePaused = (flags: number): number => {
   if (pid < 0) throw sysError(pid, 'clone')
   return pid
 }
+
+/** Executes a program, see spawn-program.ts for the settings. Returns its pid, or -errno. */
+export const rawSpawn = (file: string, texts: Uint8Array, environment: Uint8Array, settings: Uint8Array): number =>
+  addon().spawn(file, texts, environment, settings)
 
 /** The error for a negative result of `rawSys`. */
 export const sysError = (result: number, call: string | number, path?: PathLike, detail?: string): LinuxError =>
