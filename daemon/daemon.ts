@@ -119,7 +119,7 @@ export async function startDaemon(
   log.info('Listening', { socket: config.listen })
   return {
     followers: {
-      setHandlers: (fresh) => handlers.replace(fresh),
+      setRuntimes: (fresh) => handlers.replace(fresh),
       setInsecureRegistries: (hosts) => void insecureRegistries.splice(0, Infinity, ...hosts),
     },
     close: () => {

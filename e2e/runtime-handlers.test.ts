@@ -16,6 +16,7 @@ import {
   createContainer,
   podConfig,
   readLog,
+  removeAllPods,
   removePod,
   until,
   untilExited,
@@ -116,12 +117,43 @@ describe('runtime handlers', { skip: isPeer ? 'ours' : crunSkip }, () => {
       world.cri.runtime.runPodSandbox({ config, runtimeHandler: 'crun' }),
       failsWith(status.INVALID_ARGUMENT, /"crun" is not configured/),
     )
-    await world.cri.runtime.stopContainer({ containerId: pod.containerId, timeout: 0n })
-    const end = await untilExited(world.cri, pod.containerId)
-    assert.equal(end.state, ContainerState.CONTAINER_EXITED)
-    await removePod(world.cri, pod.podSandboxId)
+    // The record tells by what the pod was made, so a new daemon serves it as well.
     await reconfigure((config) => {
       config.cgroupDriver = 'cgroupfs'
     })
+    await world.runtime.kill()
+    await world.runtime.start()
+    const again = await world.cri.runtime.execSync({ containerId: pod.containerId, cmd: ['true'], timeout: 10n })
+    assert.equal(again.exitCode, 0)
+    await world.cri.runtime.stopContainer({ containerId: pod.containerId, timeout: 0n })
+    const end = await untilExited(world.cri, pod.containerId)
+    assert.equal(end.state, ContainerState.CONTAINER_EXITED)
+    await removeAllPods(world.cri)
+    await world.assertNothingLeft()
+  })
+
+  it('makes pods that name no handler with another default from now on, and serves the earlier ones', async () => {
+    const programOf = async (podSandboxId: string): Promise<string> =>
+      JSON.parse(await readFile(world.site.path('root/sandboxes', podSandboxId, 'config.json'), 'utf8')).runtime.handler
+    const early = await start('early', '', ['sleep', '1000'])
+    assert.equal(await programOf(early.podSandboxId), 'runc')
+    await reconfigure((config) => {
+      config.runtimes = { default: 'crun', handlers: { crun: { path: crun.path } } }
+    })
+    await until('runc is gone', 5000, async () => ((await names()).includes('runc') ? undefined : true))
+    const late = await start('late', '', ['sleep', '1000'])
+    assert.equal(await programOf(late.podSandboxId), 'crun')
+    for (const round of ['before', 'after']) {
+      for (const { containerId } of [early, late]) {
+        const { exitCode } = await world.cri.runtime.execSync({ containerId, cmd: ['true'], timeout: 10n })
+        assert.equal(exitCode, 0, `${round} the restart`)
+      }
+      if (round === 'before') await world.runtime.kill()
+      if (round === 'before') await world.runtime.start()
+    }
+    const { status: shown } = await world.cri.runtime.podSandboxStatus({ podSandboxId: early.podSandboxId })
+    assert.equal(shown?.runtimeHandler, '', 'as it was asked for')
+    for (const { podSandboxId } of [early, late]) await removePod(world.cri, podSandboxId)
+    await world.assertNothingLeft()
   })
 })

@@ -20,7 +20,7 @@ function live(first: Config) {
     load: () => next.load(),
     followers: {
       setLogLevel: (level) => told.push(level),
-      setHandlers: async (handlers) => void told.push(Object.keys(handlers)),
+      setRuntimes: async ({ handlers }) => void told.push(Object.keys(handlers)),
       setInsecureRegistries: (hosts) => told.push(hosts),
     },
     log: silentLog,
@@ -36,10 +36,15 @@ test('what can change does, what cannot is named and stays', () => {
     image: { ...old.image, insecureRegistries: ['here:5000'], preload: ['/images'] },
   })
   const { config, changed, needRestart } = planReload(old, fresh)
-  assert.deepEqual(changed.toSorted(), ['image.insecureRegistries', 'logLevel', 'runtimes.handlers'])
-  assert.deepEqual(needRestart.toSorted(), ['image.preload', 'root', 'runtimes.default'])
+  assert.deepEqual(changed.toSorted(), [
+    'image.insecureRegistries',
+    'logLevel',
+    'runtimes.default',
+    'runtimes.handlers',
+  ])
+  assert.deepEqual(needRestart.toSorted(), ['image.preload', 'root'])
   assert.equal(config.root, old.root)
-  assert.equal(config.runtimes.default, 'runc')
+  assert.equal(config.runtimes.default, 'crun')
   assert.deepEqual(Object.keys(config.runtimes.handlers), ['crun'])
   assert.deepEqual(config.image, { ...old.image, insecureRegistries: ['here:5000'] })
   assert.deepEqual(planReload(old, old).changed, [])

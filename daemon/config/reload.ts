@@ -16,8 +16,7 @@ export interface Reload {
   readonly needRestart: readonly string[]
 }
 
-/** The default handler is not here: pods that named none were made with the old one. */
-const liveKeys = new Set(['logLevel', 'runtimes.handlers', 'image.insecureRegistries'])
+const liveKeys = new Set(['logLevel', 'runtimes.default', 'runtimes.handlers', 'image.insecureRegistries'])
 
 /** Pure: compare key by key, sections by their own keys. */
 export function planReload(old: Config, fresh: Config): Reload {
@@ -29,7 +28,7 @@ export function planReload(old: Config, fresh: Config): Reload {
     config: {
       ...old,
       logLevel,
-      runtimes: { ...old.runtimes, handlers: runtimes.handlers },
+      runtimes,
       image: { ...old.image, insecureRegistries: image.insecureRegistries },
     },
     changed,
@@ -53,7 +52,7 @@ const isSection = (value: unknown): value is object =>
 /** The parts of the daemon that follow the configuration. */
 export interface Followers {
   setLogLevel(level: Config['logLevel']): void
-  setHandlers(handlers: Config['runtimes']['handlers']): Promise<void>
+  setRuntimes(runtimes: Config['runtimes']): Promise<void>
   setInsecureRegistries(hosts: readonly string[]): void
 }
 
@@ -89,7 +88,7 @@ export class LiveConfig {
   async #reloadOnce(): Promise<void> {
     try {
       const { config, changed, needRestart } = planReload(this.#config, this.#load())
-      if (changed.includes('runtimes.handlers')) await this.#followers.setHandlers(config.runtimes.handlers)
+      if (changed.some((key) => key.startsWith('runtimes.'))) await this.#followers.setRuntimes(config.runtimes)
       this.#followers.setInsecureRegistries(config.image.insecureRegistries)
       this.#followers.setLogLevel(config.logLevel)
       this.#config = config

@@ -55,6 +55,14 @@ const handler = section({
       'Whether privileged containers of this handler get the standard devices only, and not those of the host.',
     ),
   ...handlerFeatures,
+  createTimeoutSeconds: z
+    .int()
+    .min(1)
+    .max(3600)
+    .optional()
+    .describe(
+      'How long the runtime may take to create a container, or the init of a pod, before it is killed. Not set: 240.',
+    ),
 })
 
 const fits = (parse: (text: string) => unknown, form: string) =>
@@ -212,6 +220,7 @@ export interface RuntimeHandlerConfig {
   readonly privilegedWithoutHostDevices?: boolean | undefined
   readonly allowedAnnotations?: readonly string[] | undefined
   readonly execCpuAffinity?: 'first' | 'last' | undefined
+  readonly createTimeoutSeconds?: number | undefined
 }
 
 /** The configuration in effect: defaults, files and flags put together, nothing left open. */

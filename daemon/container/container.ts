@@ -12,6 +12,7 @@ import * as z from 'zod'
 import { ContainerConfig, type LinuxContainerResources } from '#proto/generated/api.ts'
 import { ContainerId, SandboxId } from '../ids.ts'
 import { resourcesRecord } from '../oci/resources-record.ts'
+import { RuntimeUsed } from '../oci/runtime-handlers.ts'
 import type { RecordCodec, RecordStore, Stored } from '../records/record-store.ts'
 import { bigintText, messageText, messageToText, processIdentity } from '../records/schema.ts'
 import { ImageVolume } from './image-volumes.ts'
@@ -23,7 +24,9 @@ const ContainerRecord = z.object({
   key: z.string(),
   sandboxId: SandboxId,
   createdAt: bigintText,
+  /** Those of the sandbox. */
   runtimeHandler: z.string(),
+  runtime: RuntimeUsed.optional(),
   bootId: z.string(),
   config: messageText(ContainerConfig.decode),
   /** The image id, and the digest reference that the status reports beside it. */

@@ -16,7 +16,7 @@ import { launchMonitor } from '../monitor/launch-monitor.ts'
 import type { MonitorClient } from '../monitor/monitor-client.ts'
 import { cgroupsPath, hostCgroupPath } from '../oci/cgroup-path.ts'
 import { runtimeCli } from '../oci/runtime-cli.ts'
-import type { RuntimeHandler } from '../oci/runtime-handlers.ts'
+import { type RuntimeHandler, runtimeUsed } from '../oci/runtime-handlers.ts'
 import { namespaceModes } from '../oci/spec/namespaces.ts'
 import { specText } from '../oci/spec/types.ts'
 import { validateContainerConfig } from '../oci/spec/validate.ts'
@@ -56,9 +56,6 @@ export interface CreateRequest {
   readonly sandbox: string
   readonly config: ContainerConfig
 }
-
-/** How long the runtime may take to create a container before it is killed. */
-const createTimeoutMs = 240_000
 
 /**
  * Make a container, not started. A repeat of a request joins the running one, or gets the container that it made.
@@ -102,13 +99,13 @@ async function create(
 ): Promise<ContainerId> {
   using operation = needs.operations.begin('CreateContainer', key)
   const image = requireImage(needs, config)
-  const handler = needs.handlers.resolve(sandbox.record.runtimeHandler)
+  const handler = needs.handlers.of(sandbox.record)
   const id = mintContainerId()
   using _ = await needs.locks.take(id)
   const log = needs.log.child({ container: id })
   await using rollback = new Rollback((what, cause) => log.warn('Left behind by a failed creation', { what, cause }))
 
-  const record = newRecord(needs, sandbox, { id, key, config, image })
+  const record = newRecord(needs, sandbox, { id, key, config, image, handler })
   operation.enter('record')
   const container = await needs.containers.create(record, { state: 'creating' })
   rollback.defer('container record', () => needs.containers.delete(id))
@@ -182,9 +179,11 @@ interface NewContainer {
   readonly key: string
   readonly config: ContainerConfig
   readonly image: ImageRecord
+  readonly handler: RuntimeHandler
 }
 
-function newRecord(needs: CreateNeeds, sandbox: Sandbox, { id, key, config, image }: NewContainer): ContainerRecord {
+function newRecord(needs: CreateNeeds, sandbox: Sandbox, own: NewContainer): ContainerRecord {
+  const { id, key, config, image, handler } = own
   const directory = sandbox.record.config.logDirectory
   const parent = sandbox.record.config.linux?.cgroupParent ?? ''
   return {
@@ -194,6 +193,7 @@ function newRecord(needs: CreateNeeds, sandbox: Sandbox, { id, key, config, imag
     sandboxId: sandbox.record.id,
     createdAt: nowNs(),
     runtimeHandler: sandbox.record.runtimeHandler,
+    runtime: runtimeUsed(handler),
     bootId: needs.bootId,
     config,
     imageId: image.id,
@@ -230,7 +230,7 @@ function launch(needs: CreateNeeds, { sandbox, container, handler }: BundleInput
       ...(!configuredRlimits(needs.config).some(({ type }) => type === 'RLIMIT_NOFILE') && { openFiles: 1024 }),
       cgroupPath: record.cgroupsPath,
       sharedPidNamespace: namespaceModes(config, sandbox.record.config).pid !== 'container',
-      createTimeoutMs,
+      createTimeoutMs: handler.createTimeoutSeconds * 1000,
     },
   })
 }

@@ -60,7 +60,7 @@ interface Run {
 }
 
 async function run(needs: ExecNeeds, container: Container, request: Run): Promise<ExecResult> {
-  const { id, runtimeHandler } = container.record
+  const { id } = container.record
   const { command, timeoutSeconds, signal } = request
   const cut = new Cut(needs.linux)
   const late = () =>
@@ -70,7 +70,7 @@ async function run(needs: ExecNeeds, container: Container, request: Run): Promis
   signal?.addEventListener('abort', onAbort, { once: true })
   try {
     const pidFile = nextPidFile(needs.paths.container(id).dir)
-    const result = runExec(needs.handlers.resolve(runtimeHandler), needs.children, {
+    const result = runExec(needs.handlers.of(container.record), needs.children, {
       id,
       command,
       pidFile,

@@ -12,9 +12,9 @@ import { unmountImageVolumes } from './image-volumes.ts'
 export type RetireNeeds = Pick<Parts, 'handlers' | 'linux' | 'locks' | 'paths' | 'storage' | 'log'>
 
 export async function retire(needs: RetireNeeds, container: Container): Promise<void> {
-  const { id, runtimeHandler } = container.record
+  const { id } = container.record
   using _ = await needs.locks.take(`retire:${id}`)
-  await runtimeCli(needs.handlers.resolve(runtimeHandler)).delete(id, { force: true })
+  await runtimeCli(needs.handlers.of(container.record)).delete(id, { force: true })
   try {
     await needs.storage.rootfs.unmount(id)
   } catch (error) {

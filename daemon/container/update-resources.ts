@@ -64,11 +64,11 @@ async function apply(
   wanted: LinuxContainerResources,
   resources: OciResources,
 ): Promise<void> {
-  const { id, cgroupsPath, runtimeHandler } = container.record
+  const { id, cgroupsPath } = container.record
   const cgroup = hostCgroupPath(cgroupsPath)
   const before = needs.linux.readLimits(cgroup, Object.keys(resources.unified ?? {}))
   try {
-    await runtimeCli(needs.handlers.resolve(runtimeHandler)).update(id, resources)
+    await runtimeCli(needs.handlers.of(container.record)).update(id, resources)
     limitHugepages(needs, cgroup, resources)
     await container.update((status) => {
       // It may have ended meanwhile: then there is nothing that the new limits could be in force for.

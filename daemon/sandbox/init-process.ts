@@ -20,8 +20,6 @@ export type InitNeeds = Pick<
   'config' | 'handlers' | 'specHost' | 'linux' | 'log' | 'monitorProgram' | 'paths' | 'sandboxInits'
 >
 
-const createTimeoutMs = 60_000
-
 /** Start the init and pin its PID namespace. @throws RuntimeError failed-precondition when the host has no init program */
 export async function startInit(needs: InitNeeds, sandbox: Sandbox): Promise<ProcessIdentity> {
   const { record } = sandbox
@@ -36,7 +34,7 @@ export async function startInit(needs: InitNeeds, sandbox: Sandbox): Promise<Pro
   await chown(rootfs, root.uid, root.gid)
   await letPass(paths.init, idMap)
   await writeFile(join(paths.init, 'config.json'), JSON.stringify(specOf(needs, record)), { mode: 0o600 })
-  const handler = needs.handlers.resolve(record.runtimeHandler)
+  const handler = needs.handlers.of(record)
   const client = await launchMonitor({
     program: needs.monitorProgram,
     dir: paths.init,
@@ -51,7 +49,7 @@ export async function startInit(needs: InitNeeds, sandbox: Sandbox): Promise<Pro
       stdinOnce: false,
       cgroupPath: cgroupOf(needs, record),
       sharedPidNamespace: false,
-      createTimeoutMs,
+      createTimeoutMs: handler.createTimeoutSeconds * 1000,
     },
   })
   const init = await client.create()
@@ -79,7 +77,7 @@ export function watchInit(
 /** End the init and everything of it. Repeatable. */
 export async function stopInit(needs: InitNeeds, record: SandboxRecord): Promise<void> {
   if (!podNamespaces(record.config).sharedPid) return
-  const handler = needs.handlers.resolve(record.runtimeHandler)
+  const handler = needs.handlers.of(record)
   await runtimeCli(handler).delete(record.id, { force: true })
   await needs.linux.killCgroup(hostCgroupPath(cgroupOf(needs, record)))
   await needs.sandboxInits.get(record.id)?.shutdown()

@@ -9,6 +9,7 @@ import type { PodSandboxConfig } from '#proto/generated/api.ts'
 import { Rollback } from '#storage/rollback.ts'
 import { nowNs } from '../clock.ts'
 import { mintSandboxId, type SandboxId } from '../ids.ts'
+import { type RuntimeUsed, runtimeUsed } from '../oci/runtime-handlers.ts'
 import type { Operation } from '../operations/operations.ts'
 import type { Parts } from '../parts.ts'
 import { sameConfig } from '../same-config.ts'
@@ -45,7 +46,7 @@ export async function runSandbox(
   const key = sandboxKey(valid)
   return needs.flights.run(
     `run-sandbox:${key}`,
-    (own) => existingOrNew(needs, { key, config: valid, runtimeHandler }, own),
+    (own) => existingOrNew(needs, { key, config: valid, runtimeHandler, runtime: runtimeUsed(handler) }, own),
     signal,
   )
 }
@@ -54,6 +55,7 @@ interface NewSandbox {
   readonly key: string
   readonly config: PodSandboxConfig
   readonly runtimeHandler: string
+  readonly runtime: RuntimeUsed
 }
 
 async function existingOrNew(needs: RunNeeds, request: NewSandbox, signal: AbortSignal): Promise<string> {
@@ -66,7 +68,7 @@ async function existingOrNew(needs: RunNeeds, request: NewSandbox, signal: Abort
 
 async function run(
   needs: RunNeeds,
-  { key, config, runtimeHandler }: NewSandbox,
+  { key, config, runtimeHandler, runtime }: NewSandbox,
   signal: AbortSignal,
 ): Promise<SandboxId> {
   using operation = needs.operations.begin('RunPodSandbox', key)
@@ -79,6 +81,7 @@ async function run(
     key,
     createdAt: nowNs(),
     runtimeHandler,
+    runtime,
     bootId: needs.bootId,
     cookie: randomBytes(16).toString('hex'),
     config,

@@ -14,6 +14,7 @@ import type { IdMap } from '#linux/user-namespace.ts'
 import { NamespaceMode, PodSandboxConfig } from '#proto/generated/api.ts'
 import { SandboxId } from '../ids.ts'
 import { resourcesRecord } from '../oci/resources-record.ts'
+import { RuntimeUsed } from '../oci/runtime-handlers.ts'
 import { idMapOf, userMappings } from '../oci/spec/user-namespace.ts'
 import type { RecordCodec, RecordStore, Stored } from '../records/record-store.ts'
 import { bigintText, messageText, messageToText, processIdentity } from '../records/schema.ts'
@@ -24,7 +25,10 @@ const SandboxRecord = z.object({
   /** Names the pod attempt; unique among sandboxes that are not removed. */
   key: z.string(),
   createdAt: bigintText,
+  /** As in the request: empty for the default handler of the time. */
   runtimeHandler: z.string(),
+  /** Absent in records of the first versions. */
+  runtime: RuntimeUsed.optional(),
   /** The boot it was made in: after another one none of its processes, namespaces and mounts exist. */
   bootId: z.string(),
   /** Proves to the monitor of the init process that a connection comes from this daemon. */

@@ -11,7 +11,7 @@ type StatusNeeds = Pick<Parts, 'config' | 'handlers' | 'host' | 'images' | 'netw
 /** RuntimeReady and NetworkReady as they are, and what each runtime handler offers ("" is the default one). */
 export async function runtimeStatus(needs: StatusNeeds, verbose: boolean): Promise<StatusResponse> {
   const network = needs.network.ready()
-  const runtime = await runtimeReady(needs.handlers.resolve(''))
+  const runtime = await runtimeReady(needs.handlers.offered(''))
   return StatusResponse.fromPartial({
     status: {
       conditions: [
@@ -19,12 +19,12 @@ export async function runtimeStatus(needs: StatusNeeds, verbose: boolean): Promi
         condition('NetworkReady', network, 'NetworkPluginNotReady'),
       ],
     },
-    runtimeHandlers: [{ ...needs.handlers.resolve(''), name: '' }, ...needs.handlers.list()].map((handler) =>
+    runtimeHandlers: [{ ...needs.handlers.offered(''), name: '' }, ...needs.handlers.list()].map((handler) =>
       handlerMessage(needs, handler),
     ),
     features: {
       supplementalGroupsPolicy: true,
-      userNamespacesHostNetwork: offersUserNamespaces(needs, needs.handlers.resolve('')),
+      userNamespacesHostNetwork: offersUserNamespaces(needs, needs.handlers.offered('')),
     },
     info: verbose
       ? {

@@ -26,7 +26,12 @@ export function useFaultyWorld(): FaultyWorld {
     config: {
       binDirs,
       sections: {
-        runtimes: { handlers: { runc: { path: standIns.runtime.path } } },
+        runtimes: {
+          handlers: {
+            runc: { path: standIns.runtime.path },
+            hasty: { path: standIns.runtime.path, createTimeoutSeconds: 2 },
+          },
+        },
         monitor: { path: standIns.monitor.path },
       },
     },

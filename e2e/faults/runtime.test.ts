@@ -51,6 +51,19 @@ describe('an OCI runtime', () => {
     await faulty.assertAllGoes()
   })
 
+  it('H1: whose create takes longer than its handler allows is killed, and a retry succeeds', async () => {
+    const sandbox = await hostPod(world, 'hasty')
+    const { podSandboxId } = await world.cri.runtime.runPodSandbox({ config: sandbox, runtimeHandler: 'hasty' })
+    await runtime.misbehave({ create: { hang: true } })
+    const late = createContainer(world.cri, podSandboxId, sandbox, hostContainer(world))
+    await assert.rejects(late, failsWith(status.DEADLINE_EXCEEDED))
+    assert.deepEqual((await world.cri.runtime.listContainers({})).containers, [])
+    await runtime.heal()
+    const containerId = await createContainer(world.cri, podSandboxId, sandbox, hostContainer(world))
+    await world.cri.runtime.startContainer({ containerId })
+    await faulty.assertAllGoes()
+  })
+
   it('H1: whose start hangs holds up nobody else', async () => {
     const { sandbox, podSandboxId } = await aPod('start')
     const containerId = await createContainer(world.cri, podSandboxId, sandbox, hostContainer(world))
