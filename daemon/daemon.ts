@@ -19,6 +19,7 @@ import { StopRaces } from './container/stop-races.ts'
 import { Watches } from './container/watches.ts'
 import { type CriServer, serveCri } from './cri/server.ts'
 import { keepHouse } from './housekeeping.ts'
+import { imagesConfig } from './images-config.ts'
 import { monitorProgram } from './monitor/monitor-program.ts'
 import { tableName } from './network/host-ports/rules.ts'
 import { openPodNetwork } from './network/pod-network.ts'
@@ -74,7 +75,7 @@ export async function startDaemon(
   const images = await openImages({
     storage,
     root: paths.images,
-    config: { insecureRegistries },
+    config: imagesConfig(config.image, insecureRegistries, process.env),
     linux,
     log: log.child({ part: 'image' }),
     inUse: (id) => containers.all().some(({ record }) => usesImage(record, id)),

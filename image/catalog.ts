@@ -36,17 +36,20 @@ export class Catalog {
    * The image meant by a full id, a name (short ones too), name@digest, or the beginning of an id of at least four hex
    * digits. Names win over beginnings of ids: an image called "cafe" must never turn out to be another one whose id
    * happens to start so. Text that is nothing of this finds nothing.
+   * @param meant what the text means as a name, in order, when that is not for the grammar alone to say
    * @throws RuntimeError invalid-argument when several ids begin so
    */
-  find(text: string): ImageRecord | undefined {
+  find(text: string, meant: readonly ImageReference[] = readNames(text)): ImageRecord | undefined {
     const exact = this.#byId.get(text) ?? this.#byId.get(`sha256:${text}`)
     if (exact || isDigest(text)) return exact
-    return this.#byReference(text) ?? this.#byPrefix(text)
+    for (const reference of meant) {
+      const found = this.#byReference(reference)
+      if (found) return found
+    }
+    return this.#byPrefix(text)
   }
 
-  #byReference(text: string): ImageRecord | undefined {
-    const reference = readName(text)
-    if (reference === undefined) return undefined
+  #byReference(reference: ImageReference): ImageRecord | undefined {
     const named = this.#byName.get(canonical(reference))
     if (named || reference.digest === undefined) return named
     // Some callers join the repository and the image id: "name@<id>".
@@ -72,10 +75,10 @@ const isOf = (image: ImageRecord, repository: string): boolean =>
   image.repoTags.some((tag) => tag.startsWith(`${repository}:`)) ||
   image.repoDigests.some((digest) => digest.startsWith(`${repository}@`))
 
-const readName = (text: string): ImageReference | undefined => {
+const readNames = (text: string): ImageReference[] => {
   try {
-    return parseReference(text)
+    return [parseReference(text)]
   } catch {
-    return undefined
+    return []
   }
 }

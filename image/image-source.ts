@@ -20,6 +20,11 @@ export interface BlobStream {
   readonly bytes: AsyncIterable<Uint8Array>
   /** Gives up what has not been read; to be called in any case. */
   discard(): void
+  /**
+   * The bytes did not have the digest: whoever gave them is not asked for this blob again. Returns whether somebody else
+   * can be asked.
+   */
+  readonly blame?: () => boolean
 }
 
 export interface ImageSource {
@@ -27,6 +32,9 @@ export interface ImageSource {
   document(target: DocumentTarget, signal: AbortSignal): Promise<FetchedDocument>
   /** A small blob as a whole, size and digest verified. */
   smallBlob(descriptor: Descriptor, signal: AbortSignal): Promise<Buffer>
-  /** One try to read a blob from `offset` on; not verified. Throws PassingFailure when another try can help. */
-  blob(descriptor: Descriptor, offset: number, signal: AbortSignal): Promise<BlobStream>
+  /**
+   * One try to read a blob from `offset` on, to before `end` when given; not verified. Throws PassingFailure when
+   * another try can help.
+   */
+  blob(descriptor: Descriptor, offset: number, signal: AbortSignal, end?: number): Promise<BlobStream>
 }

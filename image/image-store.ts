@@ -8,9 +8,11 @@ import type { Log } from '#proto/log.ts'
 import { KeyedLock } from '#storage/keyed-lock.ts'
 import type { Storage } from '#storage/storage.ts'
 import { collectGarbage } from './collect-garbage.ts'
+import { authKey, type RegistryAuth, readCredentials } from './credentials/credentials.ts'
 import type { ImageId } from './image-id.ts'
 import type { ImageRecord } from './image-record.ts'
 import { ImageRecords } from './image-records.ts'
+import type { ImagesConfig } from './images-config.ts'
 import { importLayout } from './import-layout.ts'
 import { JoinPulls } from './join-pulls.ts'
 import { Leases } from './leases.ts'
@@ -18,28 +20,24 @@ import type { Platform } from './manifest.ts'
 import { type OperationSnapshot, Operations } from './operations.ts'
 import { hostPlatform } from './platform.ts'
 import { type PullNeeds, pullImage } from './pull-image.ts'
-import { canonical, type ImageReference, parseReference, repositoryOf } from './reference.ts'
-import { RegistryClient } from './registry/client.ts'
-import { type Credentials, credentialsKey, type RegistryAuth, readCredentials } from './registry/credentials.ts'
-import { registryHost } from './registry/hosts.ts'
+import { canonical, type ImageReference, isShortName, repositoryOf } from './reference.ts'
+import { Registries, type RegistriesState } from './registries/registries.ts'
 import { HttpExchange } from './registry/http-exchange.ts'
+import { type Asker, RegistrySources } from './registry/registry-sources.ts'
 import { defaultTiming, type Timing } from './registry/timing.ts'
 import { Tokens } from './registry/tokens.ts'
 
+export type { RegistryAuth } from './credentials/credentials.ts'
 export type { ImageConfig } from './image-config.ts'
 export type { ImageId } from './image-id.ts'
 export type { ImageRecord } from './image-record.ts'
 export type { OperationSnapshot } from './operations.ts'
-export type { RegistryAuth } from './registry/credentials.ts'
 
 export interface OpenImages {
   readonly storage: Storage
   /** Directory of the image records; made when missing. */
   readonly root: string
-  readonly config: {
-    /** "host:port" or "host" as in image names, to be reached over plain HTTP. */
-    readonly insecureRegistries: readonly string[]
-  }
+  readonly config: ImagesConfig
   readonly linux: Linux
   readonly log: Log
   /** Whether a container needs this image: it is then not removed. */
@@ -47,13 +45,13 @@ export interface OpenImages {
   /** This host's, unless given. */
   readonly platform?: Platform
   readonly timing?: Timing
-  /** Where the proxy variables come from; the process's own environment unless given. */
-  readonly env?: Readonly<Record<string, string | undefined>>
 }
 
 export interface PullRequest {
   readonly reference: string
   readonly auth?: RegistryAuth
+  /** Of the pod for which it is pulled. */
+  readonly namespace?: string
   readonly signal?: AbortSignal
 }
 
@@ -63,6 +61,8 @@ export interface FilesystemUsage {
   readonly bytes: number
   readonly inodes: number
 }
+
+const LOOK_MS = 5_000
 
 /** Opens the records and makes the parts; nothing is fetched or collected. */
 export const openImages = async (input: OpenImages): Promise<Images> => {
@@ -86,14 +86,22 @@ export class Images {
   readonly #leases = new Leases()
   readonly #needs: PullNeeds
   readonly #exchange: HttpExchange
-  readonly #tokens: Tokens
+  readonly #registries: Registries
+  readonly #sources: RegistrySources
+  /** Readers who must not wait see a changed configuration a little later than pulls do. */
+  readonly #looking: NodeJS.Timeout
 
   constructor(input: OpenImages, records: ImageRecords) {
-    const { storage, linux, log, timing = defaultTiming, platform = hostPlatform(), env = process.env, config } = input
+    const { storage, linux, log, timing = defaultTiming, platform = hostPlatform(), config } = input
     this.#input = input
     this.#records = records
-    this.#exchange = new HttpExchange(timing, env)
-    this.#tokens = new Tokens(this.#exchange, config.insecureRegistries)
+    const { insecureRegistries, registriesConf, certsDirs, credentials } = config
+    this.#exchange = new HttpExchange(timing, config.proxies)
+    this.#registries = new Registries({ confFile: registriesConf, certsDirs, insecureRegistries, log })
+    const tokens = new Tokens(this.#exchange, insecureRegistries)
+    const registries = this.#registries
+    this.#sources = new RegistrySources({ registries, credentials, exchange: this.#exchange, tokens, timing, log })
+    this.#looking = setInterval(() => registries.refresh(), LOOK_MS).unref()
     const { blobs, layers } = storage
     this.#needs = {
       blobs,
@@ -112,12 +120,19 @@ export class Images {
    * same credentials share one pull; it ends early only when the last of them has left.
    * @throws RuntimeError, see image/README.md; the signal's reason when this caller leaves
    */
-  async pull({ reference: text, auth, signal }: PullRequest): Promise<ImageRecord> {
+  async pull({ reference: written, auth, namespace, signal }: PullRequest): Promise<ImageRecord> {
     this.#closed.signal.throwIfAborted()
-    const reference = parseReference(text)
-    const credentials = readCredentials(auth, reference.domain)
-    const key = `${canonical(reference)} ${credentialsKey(credentials)}`
-    return this.#joined.run(key, (pullSignal) => this.#pull(reference, credentials, pullSignal), signal)
+    const { references } = this.#registries.candidates(written)
+    // What can never be is refused before anybody is asked.
+    for (const { domain } of references) readCredentials(auth, domain)
+    const asker = { written, ...(auth && { auth }), ...(namespace !== undefined && { namespace }) }
+    const key = JSON.stringify([references.map(canonical), authKey(auth), this.#namespaceKey(namespace)])
+    return this.#joined.run(key, (pullSignal) => this.#pullFirst(references, asker, pullSignal), signal)
+  }
+
+  /** Pulls of different namespaces are one where namespaces have no credentials of their own. */
+  #namespaceKey(namespace: string | undefined): string | undefined {
+    return this.#input.config.credentials.namespaceAuthDir === undefined ? undefined : namespace
   }
 
   /**
@@ -125,7 +140,13 @@ export class Images {
    * @throws RuntimeError invalid-argument when several ids begin so
    */
   resolve(text: string): ImageRecord | undefined {
-    return this.#records.catalog.find(text)
+    const { catalog } = this.#records
+    return isShortName(text) ? catalog.find(text, this.#registries.knownCandidates(text)) : catalog.find(text)
+  }
+
+  /** What is in effect of the registry configuration, and what is wrong with it. */
+  registriesState(): RegistriesState {
+    return this.#registries.state()
   }
 
   /** All images of this moment. */
@@ -176,23 +197,29 @@ export class Images {
   async close(): Promise<void> {
     const reason = new RuntimeError('cancelled', 'The image store is closing')
     this.#closed.abort(reason)
+    clearInterval(this.#looking)
     await this.#joined.stop(reason)
     this.#exchange.close()
   }
 
-  async #pull(reference: ImageReference, credentials: Credentials, signal: AbortSignal): Promise<ImageRecord> {
-    const { config, log } = this.#input
-    const { timing } = this.#needs
+  /** A short name can mean several images: the first that can be had. */
+  async #pullFirst(references: readonly ImageReference[], asker: Asker, signal: AbortSignal): Promise<ImageRecord> {
+    let failure: unknown
+    for (const reference of references) {
+      signal.throwIfAborted()
+      try {
+        return await this.#pull(reference, asker, signal)
+      } catch (error) {
+        failure = error
+      }
+    }
+    throw failure
+  }
+
+  async #pull(reference: ImageReference, asker: Asker, signal: AbortSignal): Promise<ImageRecord> {
+    const { log } = this.#input
     const what = canonical(reference)
-    const source = new RegistryClient({
-      host: registryHost(reference.domain, config.insecureRegistries),
-      path: reference.path,
-      credentials,
-      exchange: this.#exchange,
-      tokens: this.#tokens,
-      timing,
-      log: log.child({ image: what }),
-    })
+    const source = this.#sources.open(reference, asker)
     using operation = this.#operations.start(what)
     const { digest } = reference
     const input = {

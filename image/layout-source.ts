@@ -33,10 +33,10 @@ export class LayoutSource implements ImageSource {
     return bytes
   }
 
-  async blob({ digest }: Descriptor, offset: number, signal: AbortSignal): Promise<BlobStream> {
+  async blob({ digest }: Descriptor, offset: number, signal: AbortSignal, end?: number): Promise<BlobStream> {
     const fd = this.#open(blobPath(digest))
     // The stream closes the descriptor.
-    const bytes = createReadStream('', { fd, start: offset, signal })
+    const bytes = createReadStream('', { fd, start: offset, signal, ...(end !== undefined && { end: end - 1 }) })
     return { offset, bytes, discard: () => void bytes.destroy() }
   }
 

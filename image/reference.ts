@@ -49,6 +49,13 @@ export const parseReference = (text: string): ImageReference => {
   }
 }
 
+/** Whether a name says no registry of its own: "busybox", "team/app:1", but not "localhost/app". */
+export const isShortName = (text: string): boolean => {
+  const [name = ''] = text.split('@', 1)
+  const slash = name.indexOf('/')
+  return slash < 0 || !isDomain(name.slice(0, slash))
+}
+
 /** "docker.io/library/busybox": registry and path. */
 export const repositoryOf = (reference: ImageReference): string => `${reference.domain}/${reference.path}`
 
@@ -82,7 +89,7 @@ const splitTag = (text: string): { name: string; tag?: string } => {
 const splitDomain = (name: string, text: string): { domain: string; path: string } => {
   const slash = name.indexOf('/')
   const first = slash < 0 ? '' : name.slice(0, slash)
-  const hasDomain = slash > 0 && (/[.:[]/.test(first) || first === 'localhost' || first !== first.toLowerCase())
+  const hasDomain = slash > 0 && isDomain(first)
   const domain = hasDomain ? normalDomain(first, text) : 'docker.io'
   const written = hasDomain ? name.slice(slash + 1) : name
   if (!hasDomain && BARE_ID.test(written)) throw invalid(text, 'it looks like an image id')
@@ -93,6 +100,10 @@ const splitDomain = (name: string, text: string): { domain: string; path: string
   }
   return { domain, path }
 }
+
+/** The part before the first slash is a registry when it could be no repository, or is the one name without a dot. */
+const isDomain = (first: string): boolean =>
+  /[.:[]/.test(first) || first === 'localhost' || first !== first.toLowerCase()
 
 const normalDomain = (written: string, text: string): string => {
   const domain = written.toLowerCase()

@@ -7,9 +7,15 @@ import type { Unary } from './rpc.ts'
 import { inChunks, type Streaming } from './stream-rpc.ts'
 
 export const imageService = ({ images }: Parts, unary: Unary, streaming: Streaming): Partial<ImageServiceServer> => ({
-  pullImage: unary(async ({ image, auth }, signal) => {
+  pullImage: unary(async ({ image, auth, sandboxConfig }, signal) => {
     const reference = imageReference(image)
-    const record = await images.pull({ reference, ...(auth && { auth: registryAuth(auth) }), signal })
+    const namespace = sandboxConfig?.metadata?.namespace
+    const record = await images.pull({
+      reference,
+      ...(auth && { auth: registryAuth(auth) }),
+      ...(namespace && { namespace }),
+      signal,
+    })
     return { imageRef: record.id }
   }),
   // An absent image is no error (api.proto, ImageStatusResponse).

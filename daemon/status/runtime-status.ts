@@ -29,6 +29,7 @@ export async function runtimeStatus(needs: StatusNeeds, verbose: boolean): Promi
     info: verbose
       ? {
           operations: JSON.stringify([...needs.operations.list(), ...needs.images.operations()]),
+          registries: JSON.stringify(needs.images.registriesState()),
           networkDebts: JSON.stringify(needs.network.debts()),
           config: JSON.stringify(needs.config),
           host: JSON.stringify(needs.host, (_key, value) => (value instanceof Map ? Object.fromEntries(value) : value)),

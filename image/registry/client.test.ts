@@ -6,7 +6,7 @@ import { buildImage } from '../testing/image-builder.ts'
 import { TestRegistry } from '../testing/registry.ts'
 import { quickTiming } from '../testing/test-images.ts'
 import { RegistryClient } from './client.ts'
-import { registryHost } from './hosts.ts'
+import { PLAIN_CONNECTION } from './connections.ts'
 import { HttpExchange } from './http-exchange.ts'
 import { Tokens } from './tokens.ts'
 
@@ -21,8 +21,9 @@ suite('registry client', () => {
     registry.add('app', wanted, 'latest')
     const exchange = new HttpExchange(quickTiming, {})
     const tokens = new Tokens(exchange, [])
-    const host = registryHost(registry.host, [])
-    const credentials = { kind: 'anonymous' } as const
+    const { host: name } = registry
+    const host = { name, origin: `http://${name}`, prefix: '/v2', headers: {}, connection: PLAIN_CONNECTION }
+    const credentials = { get: async () => ({ kind: 'anonymous' }) as const }
     try {
       await work(
         new RegistryClient({ host, path: 'app', credentials, exchange, tokens, timing: quickTiming, log: silentLog }),

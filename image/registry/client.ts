@@ -55,16 +55,17 @@ export class RegistryClient implements ImageSource {
     })
   }
 
-  async blob({ digest, size }: Descriptor, offset: number, signal: AbortSignal): Promise<BlobStream> {
+  async blob({ digest, size }: Descriptor, offset: number, signal: AbortSignal, end = size): Promise<BlobStream> {
     const what = this.#what('blob', digest)
-    const range: Record<string, string> = offset > 0 ? { range: `bytes=${offset}-` } : {}
+    const isPart = offset > 0 || end < size
+    const range: Record<string, string> = isPart ? { range: `bytes=${offset}-${end < size ? end - 1 : ''}` } : {}
     const response = await this.#session.get(`blobs/${digest}`, range, this.#retry(signal), what)
     refuseEncoded(response, what)
     if (response.status === 200) {
       refuseLength(response, size, what)
       return { offset: 0, bytes: response.body(), discard: response.discard }
     }
-    if (offset === 0 || !isRange(response.headers['content-range'], offset, size)) {
+    if (!isPart || !isRange(response.headers['content-range'], { start: offset, end, size })) {
       response.discard()
       throw new RuntimeError('failed-precondition', `Answer for ${what} is not the range that was asked for`)
     }
@@ -112,12 +113,16 @@ const refuseLength = (response: TransportResponse, size: number, what: string): 
   throw wrongSize(what, Number(length), size)
 }
 
-/** "bytes 5-9/10": from the offset to the very end, and of the size that the manifest says. */
-const isRange = (header: string | undefined, offset: number, size: number): boolean => {
+/** "bytes 5-9/10": exactly what was asked for, of the size that the manifest says. */
+const isRange = (header: string | undefined, wanted: { start: number; end: number; size: number }): boolean => {
   const found = /^bytes (\d{1,16})-(\d{1,16})\/(\d{1,16}|\*)$/.exec(header ?? '')
   if (!found) return false
-  const [, start, end, total] = found
-  return Number(start) === offset && Number(end) === size - 1 && (total === '*' || Number(total) === size)
+  const [, start, last, total] = found
+  return (
+    Number(start) === wanted.start &&
+    Number(last) === wanted.end - 1 &&
+    (total === '*' || Number(total) === wanted.size)
+  )
 }
 
 const wrongSize = (what: string, actual: number, size: number): RuntimeError =>

@@ -30,7 +30,7 @@ suite('HTTP exchange', () => {
       response.end()
     })
     const host = await listening(server)
-    const exchange = new HttpExchange(quickTiming, { http_proxy: `http://${host}`, no_proxy: 'direct.invalid' })
+    const exchange = new HttpExchange(quickTiming, { http: `http://${host}`, no: 'direct.invalid' })
     try {
       const ask = (url: string) =>
         exchange.send({ method: 'GET', url: new URL(url), headers: {}, signal, allows: anywhere })

@@ -6,8 +6,11 @@
 import { type LookupAddress, lookup } from 'node:dns'
 import * as http from 'node:http'
 import * as https from 'node:https'
-import { isIP, isIPv4, type LookupFunction } from 'node:net'
+import { isIP, type LookupFunction } from 'node:net'
 import { RuntimeError } from '#proto/errors.ts'
+import { Agents } from './agents.ts'
+import { type Connection, PLAIN_CONNECTION } from './connections.ts'
+import { type ProxySettings, proxyFor } from './proxies.ts'
 import { printable } from './registry-error.ts'
 import type { Timing } from './timing.ts'
 
@@ -17,6 +20,8 @@ export interface ExchangeRequest {
   readonly headers: Readonly<Record<string, string>>
   readonly body?: string
   readonly signal: AbortSignal
+  /** Whom to trust and who we are; the system's trust and nobody when not given. */
+  readonly connection?: Connection
   /** Asked for every address before a connection to it is made; a proxy hides addresses, then nobody is asked. */
   readonly allows: (address: string) => boolean
 }
@@ -38,28 +43,23 @@ export interface Exchange {
 
 export class HttpExchange implements Exchange {
   readonly #timing: Timing
-  readonly #env: Readonly<Record<string, string | undefined>>
-  readonly #direct = { http: new http.Agent({ keepAlive: true }), https: new https.Agent({ keepAlive: true }) }
-  readonly #proxied: { http: http.Agent; https: https.Agent }
+  readonly #proxies: ProxySettings
+  readonly #agents = new Agents()
 
-  /** @param env where HTTP_PROXY, HTTPS_PROXY and NO_PROXY come from */
-  constructor(timing: Timing, env: Readonly<Record<string, string | undefined>>) {
+  constructor(timing: Timing, proxies: ProxySettings) {
     this.#timing = timing
-    this.#env = env
-    this.#proxied = {
-      http: new http.Agent({ keepAlive: true, proxyEnv: env }),
-      https: new https.Agent({ keepAlive: true, proxyEnv: env }),
-    }
+    this.#proxies = proxies
   }
 
   /** Resolves with the head of the answer. Rejects with Node's own errors (`code`), or RuntimeError for a refused address. */
   send(request: ExchangeRequest): Promise<ExchangeResponse> {
-    const proxied = this.#usesProxy(request.url)
+    const proxy = proxyFor(request.url, this.#proxies)
+    const proxied = proxy !== undefined
     if (!isAllowedLiteral(request)) return Promise.reject(refusedAddress(request.url))
     return new Promise((resolve, reject) => {
-      const outgoing = this.#start(request, proxied)
+      const outgoing = this.#start(request, proxy)
       const timer = new Countdown(() => outgoing.destroy(timedOut('no answer')))
-      timer.start(this.#timing.connectMs)
+      timer.start(request.connection?.dialTimeoutMs ?? this.#timing.connectMs)
       outgoing.on('finish', () => timer.start(this.#timing.responseMs))
       outgoing.on('error', (error) => {
         timer.stop()
@@ -74,25 +74,21 @@ export class HttpExchange implements Exchange {
   }
 
   close(): void {
-    for (const { http, https } of [this.#direct, this.#proxied]) {
-      http.destroy()
-      https.destroy()
-    }
+    this.#agents.close()
   }
 
-  #start({ method, url, headers, signal, allows }: ExchangeRequest, proxied: boolean): http.ClientRequest {
+  #start(request: ExchangeRequest, proxy: string | undefined): http.ClientRequest {
+    const { method, url, headers, signal, allows, connection = PLAIN_CONNECTION } = request
     const secure = url.protocol === 'https:'
-    const agents = proxied ? this.#proxied : this.#direct
     const options = {
       method,
       // Compressed answers would be another way to make little bytes many.
       headers: { 'user-agent': 'cricket', 'accept-encoding': 'identity', ...headers },
       signal,
-      ...(!proxied && { lookup: checkedLookup(url, allows) }),
+      agent: this.#agents.get(secure, connection, proxy),
+      ...(proxy === undefined && { lookup: checkedLookup(url, allows) }),
     }
-    return secure
-      ? https.request(url, { ...options, agent: agents.https })
-      : http.request(url, { ...options, agent: agents.http })
+    return secure ? https.request(url, options) : http.request(url, options)
   }
 
   #response(incoming: http.IncomingMessage, proxied: boolean): ExchangeResponse {
@@ -103,14 +99,6 @@ export class HttpExchange implements Exchange {
       body: () => readBody(incoming, this.#timing),
       discard: () => void incoming.on('error', () => {}).destroy(),
     }
-  }
-
-  /** Loopback never goes through a proxy, as in the Docker world; Node sees to NO_PROXY. */
-  #usesProxy(url: URL): boolean {
-    const host = bareHost(url)
-    if (host === 'localhost' || host === '::1' || (isIPv4(host) && host.startsWith('127.'))) return false
-    const name = url.protocol === 'https:' ? 'https_proxy' : 'http_proxy'
-    return Boolean(this.#env[name] || this.#env[name.toUpperCase()])
   }
 }
 

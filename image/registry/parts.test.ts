@@ -1,18 +1,26 @@
 import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
 import { isKind } from '#proto/errors.ts'
-import { basicHeader, credentialsKey, readCredentials } from './credentials.ts'
-import { isServerOf, registryHost } from './hosts.ts'
+import { basicHeader, credentialsKey, readCredentials } from '../credentials/credentials.ts'
+import { parseReference } from '../reference.ts'
+import { planRoute } from '../registries/plan-route.ts'
+import { EMPTY_CONF } from '../registries/registries-conf.ts'
+import { isServerOf } from './hosts.ts'
 import { errorCodes, printable, refusal } from './registry-error.ts'
 import { pauseMs, readRetryAfter } from './retry.ts'
 import { defaultTiming } from './timing.ts'
 
 suite('registry hosts', () => {
+  const originsOf = (domain: string, insecureRegistries: string[]): string =>
+    planRoute({ conf: EMPTY_CONF, certsDirs: [], insecureRegistries }, parseReference(`${domain}/x`))
+      .endpoints.map(({ origin }) => origin)
+      .join(' ')
+
   const cases: [domain: string, listed: string[], origin: string][] = [
     ['docker.io', [], 'https://registry-1.docker.io'],
     ['r.example', [], 'https://r.example'],
     ['r.example:8443', [], 'https://r.example:8443'],
-    ['r.example:5000', ['r.example:5000'], 'http://r.example:5000'],
+    ['r.example:5000', ['r.example:5000'], 'https://r.example:5000 http://r.example:5000'],
     ['r.example:5000', ['r.example'], 'https://r.example:5000'],
     ['localhost:5000', [], 'http://localhost:5000'],
     ['127.9.9.9', [], 'http://127.9.9.9'],
@@ -24,8 +32,7 @@ suite('registry hosts', () => {
     ['10.0.0.1:5000', [], 'https://10.0.0.1:5000'],
   ]
   for (const [domain, listed, origin] of cases) {
-    test(`${domain} with ${JSON.stringify(listed)} is ${origin}`, () =>
-      assert.equal(registryHost(domain, listed).origin, origin))
+    test(`${domain} with ${JSON.stringify(listed)} is ${origin}`, () => assert.equal(originsOf(domain, listed), origin))
   }
 
   test('knows its server address', () => {

@@ -77,6 +77,17 @@ export const codeOf = (error: unknown): string | undefined =>
     ? error.code
     : undefined
 
+const NO_TLS_CODES = new Set(['EPROTO', 'ECONNREFUSED', 'ECONNRESET'])
+
+/** Whether this came from a server that does not speak TLS where it was asked: what else it said decides nothing. */
+export const speaksNoTls = (error: unknown): boolean => {
+  for (let each = error, depth = 0; each instanceof Error && depth < 5; each = each.cause, depth++) {
+    const code = codeOf(each)
+    if (code !== undefined && (NO_TLS_CODES.has(code) || code.startsWith('ERR_SSL_'))) return true
+  }
+  return false
+}
+
 /**
  * Sorts what a try threw: RuntimeErrors are final, broken connections pass, everything else of the network (unknown
  * host, bad certificate, not HTTP) is final too.

@@ -4,8 +4,8 @@
  */
 
 import { RuntimeError } from '#proto/errors.ts'
+import { basicHeader, type Credentials } from '../credentials/credentials.ts'
 import { type AuthChallenge, parseChallenges } from './auth-challenge.ts'
-import { basicHeader, type Credentials } from './credentials.ts'
 import type { RegistryHost } from './hosts.ts'
 import type { HttpExchange } from './http-exchange.ts'
 import { errorCodes, isPassingStatus, PassingFailure, refusal } from './registry-error.ts'
@@ -17,15 +17,23 @@ export interface SessionInput {
   readonly host: RegistryHost
   /** Repository, the scope of every token: "library/busybox". */
   readonly path: string
-  readonly credentials: Credentials
+  readonly credentials: CredentialSource
   readonly exchange: HttpExchange
   readonly tokens: Tokens
+}
+
+/** Credentials are looked up only when somebody asks for them: a helper program may have to be run. */
+export interface CredentialSource {
+  /** A registry token, sent without being asked for. */
+  readonly upfront?: string
+  /** @throws RuntimeError permission-denied, failed-precondition */
+  get(signal: AbortSignal): Promise<Credentials>
 }
 
 /** How this registry wants to be talked to, learned from its first 401. */
 type Scheme =
   | { readonly kind: 'none' }
-  | { readonly kind: 'basic'; readonly header: string }
+  | { readonly kind: 'fixed'; readonly header: string }
   | { readonly kind: 'token'; readonly request: TokenRequest }
 
 /** What a request proved itself with: a token out of memory may have died, what is new is as good as it gets. */
@@ -53,12 +61,14 @@ export class Session {
    * @throws PassingFailure to be tried again; RuntimeError final
    */
   async get(below: string, headers: Record<string, string>, retry: Retry, what: string): Promise<TransportResponse> {
-    const url = new URL(`/v2/${this.#input.path}/${below}`, this.#input.host.origin)
+    const { host, path } = this.#input
+    const url = new URL(`${host.prefix}/${path}/${below}`, host.origin)
+    if (host.upstream !== undefined) url.searchParams.set('ns', host.upstream)
     let { response, proof } = await this.#send(url, headers, retry, false)
     // From nothing to what is in memory, from that, should it have died early, to a new one; never further.
     while (response.status === 401 && !response.leftOrigin && proof !== 'new') {
       response.discard()
-      this.#scheme = this.#answer(response, what)
+      this.#scheme = await this.#answer(response, retry, what)
       const again = await this.#send(url, headers, retry, proof === 'kept')
       response = again.response
       proof = again.proof
@@ -69,11 +79,13 @@ export class Session {
 
   async #send(url: URL, headers: Record<string, string>, retry: Retry, fresh: boolean): Promise<Sent> {
     const { authorization, proof } = await this.#authorization(retry, fresh)
-    const { exchange } = this.#input
+    const { exchange, host } = this.#input
     const request = {
       method: 'GET',
       url,
       headers,
+      ownHeaders: host.headers,
+      connection: host.connection,
       signal: retry.signal,
       ...(authorization && { authorization }),
     } as const
@@ -82,24 +94,29 @@ export class Session {
 
   async #authorization(retry: Retry, fresh: boolean): Promise<{ authorization?: string; proof: Proof }> {
     const { credentials, tokens } = this.#input
-    if (credentials.kind === 'bearer') return { authorization: `Bearer ${credentials.token}`, proof: 'new' }
+    if (credentials.upfront !== undefined) return { authorization: `Bearer ${credentials.upfront}`, proof: 'new' }
     if (this.#scheme.kind === 'none') return { proof: 'nothing' }
-    if (this.#scheme.kind === 'basic') return { authorization: this.#scheme.header, proof: 'new' }
+    if (this.#scheme.kind === 'fixed') return { authorization: this.#scheme.header, proof: 'new' }
     const { token, isNew } = await tokens.get(this.#scheme.request, retry, { fresh })
     return { authorization: `Bearer ${token}`, proof: isNew ? 'new' : 'kept' }
   }
 
-  #answer(response: TransportResponse, what: string): Scheme {
-    const { credentials, host, path } = this.#input
+  async #answer(response: TransportResponse, { signal }: Retry, what: string): Promise<Scheme> {
+    const { host, path } = this.#input
     const challenges = parseChallenges(response.headers['www-authenticate'])
     const bearer = challenges.find(({ scheme }) => scheme === 'bearer')
     const denied = (why: string): RuntimeError => new RuntimeError('permission-denied', `No access to ${what}: ${why}`)
     // Whoever offers tokens gets no password, even when it offers Basic as well.
-    if (bearer) return { kind: 'token', request: tokenRequest(bearer, host, path, credentials, response.address) }
+    if (bearer) {
+      const credentials = await this.#input.credentials.get(signal)
+      if (credentials.kind === 'bearer') return { kind: 'fixed', header: `Bearer ${credentials.token}` }
+      return { kind: 'token', request: tokenRequest(bearer, host, path, credentials, response.address) }
+    }
     if (!challenges.some(({ scheme }) => scheme === 'basic'))
       throw denied('the registry asks for no known kind of credentials')
+    const credentials = await this.#input.credentials.get(signal)
     if (credentials.kind !== 'basic') throw denied('the registry wants user and password')
-    return { kind: 'basic', header: basicHeader(credentials.username, credentials.password) }
+    return { kind: 'fixed', header: basicHeader(credentials.username, credentials.password) }
   }
 }
 

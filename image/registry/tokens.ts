@@ -5,8 +5,9 @@
 
 import * as z from 'zod'
 import { RuntimeError } from '#proto/errors.ts'
+import { basicHeader, type Credentials, credentialsKey } from '../credentials/credentials.ts'
 import { addressClass } from './address-class.ts'
-import { basicHeader, type Credentials, credentialsKey } from './credentials.ts'
+import { type Connection, withoutClients } from './connections.ts'
 import { isListed, type RegistryHost } from './hosts.ts'
 import type { HttpExchange } from './http-exchange.ts'
 import { errorCodes, isPassingStatus, PassingFailure, printable, refusal } from './registry-error.ts'
@@ -68,19 +69,28 @@ export class Tokens {
   #ask({ host, hostAddress, service, scope, credentials }: TokenRequest, realm: URL, signal: AbortSignal) {
     const trusted = realm.origin === host.origin || isListed(realm.host, this.#insecureRegistries)
     const allows = (address: string): boolean => trusted || isBeside(hostAddress, address)
+    const connection = connectionFor(realm, host)
     const question = new URLSearchParams({ ...(service !== undefined && { service }), scope })
     if (credentials.kind === 'refresh') {
       question.set('grant_type', 'refresh_token')
       question.set('client_id', 'cricket')
       question.set('refresh_token', credentials.token)
       const headers = { 'content-type': 'application/x-www-form-urlencoded' }
-      return send(this.#exchange, { method: 'POST', url: realm, headers, body: question.toString(), signal, allows })
+      const body = question.toString()
+      return send(this.#exchange, { method: 'POST', url: realm, headers, body, signal, allows, connection })
     }
     const url = new URL(realm)
     for (const [name, value] of question) url.searchParams.append(name, value)
     const basic = credentials.kind === 'basic' ? basicHeader(credentials.username, credentials.password) : undefined
     if (credentials.kind === 'basic') url.searchParams.append('account', credentials.username)
-    return send(this.#exchange, { method: 'GET', url, signal, allows, ...(basic && { authorization: basic }) })
+    return send(this.#exchange, {
+      method: 'GET',
+      url,
+      signal,
+      allows,
+      connection,
+      ...(basic && { authorization: basic }),
+    })
   }
 
   /** The realm comes from the registry and gets the credentials, so it must be an address we would have gone to. */
@@ -113,6 +123,14 @@ const isBeside = (registry: string | undefined, service: string): boolean => {
   const kind = addressClass(service)
   return kind === 'public' || (kind === 'private' && registry !== undefined && addressClass(registry) !== 'public')
 }
+
+/** The authorities of the registry vouch for its token service too; client certificates are for its own host. */
+const connectionFor = (realm: URL, { origin, connection }: RegistryHost): Connection =>
+  realm.hostname === new URL(origin).hostname ? connection : checked(withoutClients(connection))
+
+/** Passwords go there: whoever it is must prove it, whatever was allowed for the registry. */
+const checked = (connection: Connection): Connection =>
+  connection.skipVerify ? { ...connection, skipVerify: false, key: `${connection.key} checked` } : connection
 
 const keyOf = ({ host, realm, service, scope, credentials }: TokenRequest): string =>
   JSON.stringify([host.origin, realm, service, scope, credentialsKey(credentials)])

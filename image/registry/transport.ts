@@ -5,6 +5,7 @@
 
 import { RuntimeError } from '#proto/errors.ts'
 import { addressClass } from './address-class.ts'
+import { type Connection, withoutClients } from './connections.ts'
 import type { Exchange, ExchangeResponse } from './http-exchange.ts'
 import { PassingFailure, printable } from './registry-error.ts'
 
@@ -13,6 +14,9 @@ export interface TransportRequest {
   readonly url: URL
   readonly headers?: Readonly<Record<string, string>>
   readonly authorization?: string
+  /** Of the operator's, for the origin that is asked first and for nobody else. */
+  readonly ownHeaders?: Readonly<Record<string, string>>
+  readonly connection?: Connection
   readonly body?: string
   readonly signal: AbortSignal
   /** Where the first hop may connect to; the registry itself may be anywhere, that is the kubelet's choice. */
@@ -30,7 +34,8 @@ const everywhere = (): boolean => true
 
 /** Sends and follows redirects (GET only). Throws what HttpExchange throws, and RuntimeError for a forbidden redirect. */
 export const send = async (exchange: Exchange, request: TransportRequest): Promise<TransportResponse> => {
-  const { method, headers, body, signal, authorization } = request
+  const { method, headers, body, signal } = request
+  let { connection } = request
   let url = request.url
   let leftOrigin = false
   let allows = request.allows ?? everywhere
@@ -38,8 +43,9 @@ export const send = async (exchange: Exchange, request: TransportRequest): Promi
     const response = await exchange.send({
       method,
       url,
-      headers: { ...headers, ...(authorization !== undefined && !leftOrigin && { authorization }) },
+      headers: leftOrigin ? { ...headers } : { ...ownHeaders(request), ...headers },
       ...(body !== undefined && { body }),
+      ...(connection !== undefined && { connection }),
       signal,
       allows,
     })
@@ -49,11 +55,18 @@ export const send = async (exchange: Exchange, request: TransportRequest): Promi
     const next = redirectTarget(response.headers.location, url)
     if (next.origin !== request.url.origin) {
       leftOrigin = true
+      connection = connection && withoutClients(connection)
       allows = storageOf(response.address)
     }
     url = next
   }
 }
+
+/** Names in lower case, so that what we say wins over what the operator wrote in another spelling. */
+const ownHeaders = ({ ownHeaders = {}, authorization }: TransportRequest): Record<string, string> => ({
+  ...Object.fromEntries(Object.entries(ownHeaders).map(([name, value]) => [name.toLowerCase(), value])),
+  ...(authorization !== undefined && { authorization }),
+})
 
 const isFollowed = (method: string, { status, headers }: ExchangeResponse): boolean =>
   method === 'GET' && REDIRECTS.has(status) && headers.location !== undefined

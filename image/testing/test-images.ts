@@ -7,6 +7,7 @@ import { linux } from '#linux/linux.ts'
 import type { Log } from '#proto/log.ts'
 import { openStorage, type Storage } from '#storage/storage.ts'
 import { type Images, type OpenImages, openImages } from '../image-store.ts'
+import type { ImagesConfig } from '../images-config.ts'
 import type { Timing } from '../registry/timing.ts'
 
 /** Long enough for a busy machine, short enough for tests that wait for it. */
@@ -20,6 +21,19 @@ export const quickTiming: Timing = {
   firstPauseMs: 5,
   longestPauseMs: 20,
   longestRetryAfterMs: 50,
+}
+
+/** Nothing of the host's own configuration. */
+export const testConfig: ImagesConfig = {
+  insecureRegistries: [],
+  registriesConf: '/nonexistent/registries.conf',
+  certsDirs: [],
+  credentials: {
+    authFiles: [],
+    shareWithMirrors: {},
+    helpers: { dirs: [], deadlineMs: 5_000, env: {} },
+  },
+  proxies: {},
 }
 
 export class TestImages implements AsyncDisposable {
@@ -38,7 +52,7 @@ export class TestImages implements AsyncDisposable {
 
   /** @param directory one of an earlier instance, to start again on what it left */
   static async open(
-    options: Partial<Pick<OpenImages, 'inUse' | 'timing' | 'platform' | 'env' | 'config'>> = {},
+    options: Partial<Pick<OpenImages, 'inUse' | 'timing' | 'platform'>> & { config?: Partial<ImagesConfig> } = {},
     directory?: string,
   ): Promise<TestImages> {
     const root = directory ?? (await mkdtemp(join(tmpdir(), 'cricket-images-')))
@@ -48,13 +62,12 @@ export class TestImages implements AsyncDisposable {
     const images = await openImages({
       storage,
       root: join(root, 'images'),
-      config: { insecureRegistries: [] },
       linux,
       log,
       inUse: () => false,
       timing: quickTiming,
-      env: {},
       ...options,
+      config: { ...testConfig, ...options.config },
     })
     return new TestImages(root, storage, images, logged)
   }
@@ -81,7 +94,7 @@ export class TestImages implements AsyncDisposable {
   }
 }
 
-const recordingLog = (lines: string[]): Log => {
+export const recordingLog = (lines: string[]): Log => {
   const write = (message: string, fields?: Record<string, unknown>): void => {
     lines.push(JSON.stringify({ message, ...fields }))
   }

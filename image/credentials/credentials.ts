@@ -2,7 +2,7 @@
 
 import { createHash } from 'node:crypto'
 import { RuntimeError } from '#proto/errors.ts'
-import { isServerOf } from './hosts.ts'
+import { isServerOf } from '../registry/hosts.ts'
 
 /** As in CRI's AuthConfig; empty and absent mean the same. */
 export interface RegistryAuth {
@@ -53,9 +53,16 @@ const headerSafe = (token: string): string => {
   return token
 }
 
+/** Stands for what the kubelet gave in keys of pulls in flight. Empty and absent mean the same. */
+export const authKey = (auth: RegistryAuth | undefined): string => {
+  const given = Object.entries(auth ?? {}).filter(([, value]) => value !== undefined && value !== '')
+  return given.length === 0 ? '' : hashOf(given.sort(([a], [b]) => (a < b ? -1 : 1)))
+}
+
 /** Stands for the credentials in keys of caches and of pulls in flight; says nothing about them. */
-export const credentialsKey = (credentials: Credentials): string =>
-  createHash('sha256').update(JSON.stringify(credentials)).digest('base64url')
+export const credentialsKey = (credentials: Credentials): string => hashOf(credentials)
+
+const hashOf = (value: unknown): string => createHash('sha256').update(JSON.stringify(value)).digest('base64url')
 
 export const basicHeader = (username: string, password: string): string =>
   `Basic ${Buffer.from(`${username}:${password}`, 'utf8').toString('base64')}`

@@ -1,0 +1,33 @@
+/** The part of the configuration that is about pulling images, as the image module wants it. */
+import { type ImagesConfig, proxiesOf } from '#image/images-config.ts'
+import type { Config } from './config/schema.ts'
+
+/** Helpers ask cloud services over the network; the kubelet waits for two minutes in all. */
+const HELPER_DEADLINE_MS = 30_000
+
+/** @param insecureRegistries follows the configuration when that is read again */
+export function imagesConfig(
+  image: Config['image'],
+  insecureRegistries: readonly string[],
+  env: Readonly<Record<string, string | undefined>>,
+): ImagesConfig {
+  const { registriesConf, certsDirs, authFiles, namespaceAuthDir, shareCredentials, credentialHelperDirs } = image
+  const { httpProxy, httpsProxy, noProxy } = image
+  return {
+    insecureRegistries,
+    registriesConf,
+    certsDirs,
+    credentials: {
+      authFiles,
+      namespaceAuthDir,
+      shareWithMirrors: shareCredentials,
+      helpers: { dirs: credentialHelperDirs, deadlineMs: HELPER_DEADLINE_MS, env },
+    },
+    proxies: {
+      ...proxiesOf(env),
+      ...(httpProxy !== undefined && { http: httpProxy }),
+      ...(httpsProxy !== undefined && { https: httpsProxy }),
+      ...(noProxy !== undefined && { no: noProxy }),
+    },
+  }
+}
