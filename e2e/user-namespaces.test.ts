@@ -105,6 +105,19 @@ describe('a pod with a user namespace', () => {
     await world.assertNothingLeft()
   })
 
+  it('sees a device where it was asked for, not what the host has there', async (t) => {
+    if (!needed(t)) return
+    const devices = [
+      { hostPath: '/dev/zero', containerPath: '/dev/mine', permissions: 'rw' },
+      { hostPath: '/dev/zero', containerPath: '/dev/kmsg', permissions: 'rw' },
+    ]
+    const { containerId, sandboxId } = await start(await sandboxOf('device'), { devices })
+    assert.equal(await sh(containerId, 'stat -c %t:%T /dev/mine /dev/kmsg'), '1:5\n1:5')
+    assert.equal(await sh(containerId, 'head -c 2 /dev/mine | od -An -tx1'), '00 00')
+    await removePod(world.cri, sandboxId)
+    await world.assertNothingLeft()
+  })
+
   it('has namespaces that belong to it, the same for all its containers, and through a restart', async (t) => {
     if (!needed(t)) return
     const sandbox = await sandboxOf('same', { pid: NamespaceMode.POD })

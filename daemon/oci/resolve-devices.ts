@@ -4,7 +4,7 @@ import { join, posix } from 'node:path'
 import { isErrno } from '#linux/errno.ts'
 import type { ContainerConfig } from '#proto/generated/api.ts'
 import type { HostDevice, ResolvedDevice } from './spec/host.ts'
-import { absolutePath, impossible, quoted } from './spec/refuse.ts'
+import { absolutePath, impossible, isWithin, quoted } from './spec/refuse.ts'
 
 /** Terminals, shared memory and queues belong to the container itself; `fd` is a link to its own /proc. */
 const NOT_DEVICES = new Set(['pts', 'shm', 'fd', 'mqueue', '.udev', 'console'])
@@ -12,14 +12,15 @@ const MAX_DEPTH = 8
 const MAX_DEVICES = 10_000
 
 /**
- * The devices of a request. A directory stands for every device below it.
+ * The devices of a request. A directory stands for every device below it; only /dev is searched, as any other tree may be
+ * of any size, and the daemon waits for it.
  * @throws RuntimeError invalid-argument; failed-precondition for what does not exist or is no device
  */
-export const resolveDevices = (requested: ContainerConfig['devices']): ResolvedDevice[] =>
+export const resolveDevices = (requested: ContainerConfig['devices'], tree = '/dev'): ResolvedDevice[] =>
   requested.flatMap(({ hostPath, containerPath, permissions }, index) => {
     const from = absolutePath(`devices[${index}].host_path`, hostPath)
     const to = absolutePath(`devices[${index}].container_path`, containerPath || hostPath)
-    return lookUp(from).map((device) => ({
+    return lookUp(from, tree).map((device) => ({
       device,
       containerPath: posix.join(to, posix.relative(from, device.path)),
       access: permissions,
@@ -36,12 +37,14 @@ export const hostDevice = (path: string): HostDevice => {
   return device
 }
 
-const lookUp = (path: string): HostDevice[] => {
+const lookUp = (path: string, tree: string): HostDevice[] => {
   const stats = statOrRefuse(path)
   if (stats.isDirectory()) {
-    const found = below(realpathSync(path), 0).map((device) => ({
+    const real = realpathSync(path)
+    if (!isWithin(real, tree)) throw impossible(`${quoted(path)} is not a device node, nor a directory in ${tree}`)
+    const found = below(real, 0).map((device) => ({
       ...device,
-      path: posix.join(path, posix.relative(realpathSync(path), device.path)),
+      path: posix.join(path, posix.relative(real, device.path)),
     }))
     if (found.length > 0) return found
   }

@@ -26,7 +26,7 @@ test('a device node resolves to its numbers, a directory to every device below i
   const [only] = resolveDevices([{ hostPath: join(directory, 'link'), containerPath: '/dev/mine', permissions: 'r' }])
   assert.equal(only?.containerPath, '/dev/mine')
   assert.deepEqual([only?.device.major, only?.device.minor, only?.device.mode], [1, 3, 0o640])
-  const all = resolveDevices([{ hostPath: directory, containerPath: '', permissions: 'rw' }])
+  const all = resolveDevices([{ hostPath: directory, containerPath: '', permissions: 'rw' }], root)
   assert.deepEqual(all.map(({ containerPath }) => containerPath).toSorted(), [
     join(directory, 'null'),
     join(directory, 'sub/wide'),
@@ -34,9 +34,13 @@ test('a device node resolves to its numbers, a directory to every device below i
   const wide = all.find(({ device }) => device.type === 'b')?.device
   assert.deepEqual([wide?.major, wide?.minor], [259, 70_000])
   mkdirSync(join(root, 'empty'))
-  for (const hostPath of ['/no/such/device', '/etc/passwd', join(root, 'empty')]) {
+  // A tree that is not the devices' is never searched: it may be large, and /proc is not even readable throughout.
+  symlinkSync('/proc', join(root, 'way-out'))
+  for (const hostPath of ['/no/such/device', '/etc/passwd', '/', '/proc', directory, join(root, 'way-out')]) {
     assert.throws(() => resolveDevices([{ hostPath, containerPath: '', permissions: 'r' }]), failed, hostPath)
   }
+  const empty = { hostPath: join(root, 'empty'), containerPath: '', permissions: 'r' }
+  assert.throws(() => resolveDevices([empty], root), failed)
 })
 
 test("the host's devices are its nodes, without terminals and the like", () => {

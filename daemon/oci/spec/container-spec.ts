@@ -7,6 +7,7 @@ import type { AllowedAnnotations } from '../annotations/allow.ts'
 import { accountFiles } from './account-files.ts'
 import { containerAnnotations } from './annotations.ts'
 import { apparmor } from './apparmor.ts'
+import { boundDevices, isElsewhere } from './bound-devices.ts'
 import { capabilities } from './capabilities.ts'
 import { configuredMount } from './configured-mounts.ts'
 import type { EtcFiles } from './default-mounts.ts'
@@ -195,6 +196,7 @@ const containerMounts = (input: ContainerSpecInput, context: Context, accounts: 
     etcFiles: input.etcFiles,
     writableCgroup: context.share.writableCgroup,
     own: [
+      ...(context.mappings ? boundDevices(input.devices ?? []) : []),
       ...(input.ownMounts ?? []),
       ...context.share.mounts,
       ...accountMounts(input, context.readonlyRootfs, accounts),
@@ -263,6 +265,7 @@ const containerLinux = (
     hostDevices: input.hostDevices,
     ...(input.deviceOwnership && { owner: process.user }),
   })
+  const elsewhere = new Set((input.devices ?? []).filter(isElsewhere).map(({ containerPath }) => containerPath))
   const paths = protectedPaths(security, host, mappings !== undefined)
   const filter = seccomp({
     security,
@@ -282,7 +285,7 @@ const containerLinux = (
         cgroupVersion: host.cgroupVersion,
       }),
       ...(mappings && { uidMappings: mappings.uids, gidMappings: mappings.gids }),
-      devices,
+      devices: mappings ? devices.filter(({ path }) => !elsewhere.has(path)) : devices,
       cgroupsPath: input.cgroupsPath,
       resources: {
         devices: rules,

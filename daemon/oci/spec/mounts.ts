@@ -57,7 +57,8 @@ export const mounts = (input: MountInput): MountSet => {
       ...requested.map(({ oci }) => oci),
     ].sort((a, b) => depth(a.destination) - depth(b.destination)),
     ...(rootfsPropagation && { rootfsPropagation }),
-    warnings,
+    // A request may repeat one place a thousand times.
+    warnings: [...new Set(warnings)],
   }
 }
 
