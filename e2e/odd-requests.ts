@@ -69,7 +69,7 @@ const changes = (minLength: number, maxLength: number) =>
 export const oddRequests: fc.Arbitrary<OddRequest> = fc.record({
   kind: fc.nat(9),
   // Many changes are refused for the first; few get past the checks.
-  changes: fc.oneof(changes(1, 2), { weight: 2, arbitrary: changes(2, 6) }),
+  changes: fc.oneof(changes(1, 2), { weight: 3, arbitrary: changes(3, 8) }),
 })
 
 type Place = { readonly holder: Record<string, unknown>; readonly key: string }

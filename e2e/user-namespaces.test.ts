@@ -282,4 +282,30 @@ describe('a source that is a link', () => {
     await world.assertNothingLeft()
     assert.equal(await readFile(join(real, 'file'), 'utf8'), 'text')
   })
+
+  it('to what holds the daemon itself keeps nothing of other pods alive', async () => {
+    const other = await startPod(
+      world.cri,
+      await podConfig(world.site, 'other'),
+      containerConfig('main', world.image, ['sleep', '1000']),
+    )
+    await symlink('/', world.site.path('everything'))
+    const mounts = ['everything', '../..//'].map((way, index) => ({
+      containerPath: `/host${index}`,
+      hostPath: world.site.path(way),
+      readonly: true,
+    }))
+    const config = containerConfig('main', world.image, ['sleep', '1000'], { mounts })
+    const { containerId, sandboxId } = await startPod(world.cri, await podConfig(world.site, 'viewer'), config)
+    const cmd = ['ls', `/host0${world.site.dir}`]
+    assert.match(Buffer.from((await world.cri.runtime.execSync({ containerId, cmd })).stdout).toString(), /^state$/m)
+    // Copies of the other pod's mounts would hold on to its root file system and its network.
+    await removePod(world.cri, other.sandboxId)
+    const left = (await readFile('/proc/self/mountinfo', 'utf8'))
+      .split('\n')
+      .filter((line) => line.includes(other.sandboxId))
+    assert.deepEqual(left, [])
+    await removePod(world.cri, sandboxId)
+    await world.assertNothingLeft()
+  })
 })

@@ -3,17 +3,17 @@
  * every runtime can do, and those reached through links, so that nobody can turn a link round in between.
  */
 import { closeSync, fstatSync, mkdirSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { join, relative } from 'node:path'
 import { isErrno } from '#linux/errno.ts'
 import type { IdMap, IdRange } from '#linux/user-namespace.ts'
 import { messageOf } from '#proto/errors.ts'
 import { type ContainerConfig, type IDMapping, type Mount, MountPropagation } from '#proto/generated/api.ts'
 import type { MountSource } from '../oci/spec/host.ts'
-import { impossible, invalid, quoted } from '../oci/spec/refuse.ts'
+import { absolutePath, impossible, invalid, isWithin, quoted } from '../oci/spec/refuse.ts'
 import type { Parts } from '../parts.ts'
 import type { ContainerPaths } from '../paths.ts'
 
-type BindNeeds = Pick<Parts, 'linux'>
+type BindNeeds = Pick<Parts, 'linux' | 'paths'>
 
 const O_PATH = 0x200000
 
@@ -22,7 +22,7 @@ const O_PATH = 0x200000
  * @throws RuntimeError invalid-argument for maps that make no sense, failed-precondition where the kernel cannot map
  */
 export function bindSources(
-  { linux }: BindNeeds,
+  needs: BindNeeds,
   paths: ContainerPaths,
   { mounts }: ContainerConfig,
   sources: ReadonlyMap<number, MountSource>,
@@ -37,9 +37,10 @@ export function bindSources(
     const isBidirectional = mount.propagation === MountPropagation.PROPAGATION_BIDIRECTIONAL
     if (idMap && isBidirectional) throw impossible(`${field} has mapped ids, and so cannot be BIDIRECTIONAL`)
     // What the container mounts must reach the source itself.
-    if ((!idMap && source.path === mount.hostPath) || isBidirectional) continue
+    if ((!idMap && source.path === absolutePath(field, mount.hostPath)) || isBidirectional) continue
     const target = join(paths.volumes, String(index))
-    bind(linux, field, { source: source.path, target, idMap })
+    bind(needs.linux, field, { source: source.path, target, idMap })
+    dropCopiesOfOurs(needs, source.path, target)
     bound.set(index, { ...source, path: target, isMapped: idMap !== undefined })
   }
   return bound
@@ -83,6 +84,20 @@ function bind(linux: Parts['linux'], field: string, { source, target, idMap }: B
   }
 }
 
+/**
+ * A source that holds the daemon's own directories comes with copies of its mounts. They would keep the root file systems
+ * and networks of other pods, and their directories could not be removed, as long as this container is there.
+ */
+function dropCopiesOfOurs({ linux, paths }: BindNeeds, source: string, target: string): void {
+  for (const own of [paths.sandboxes, paths.containers, paths.storage]) {
+    if (!isWithin(own, source)) continue
+    const copy = join(target, relative(source, own))
+    for (const { mountpoint } of linux.readMountInfo().reverse()) {
+      if (isWithin(mountpoint, copy) && mountpoint !== target) linux.unmount(mountpoint, { detach: true })
+    }
+  }
+}
+
 /** The path has its links resolved; if there is one now, somebody has put it there since. */
 function openResolved(linux: Parts['linux'], field: string, path: string): number {
   try {
@@ -93,7 +108,11 @@ function openResolved(linux: Parts['linux'], field: string, path: string): numbe
 }
 
 /** Idempotent. */
-export function unbindSources({ linux }: BindNeeds, paths: ContainerPaths, { mounts }: ContainerConfig): void {
+export function unbindSources(
+  { linux }: Pick<Parts, 'linux'>,
+  paths: ContainerPaths,
+  { mounts }: ContainerConfig,
+): void {
   for (const [index, { image }] of mounts.entries()) {
     if (!image) linux.unmount(join(paths.volumes, String(index)), { detach: true })
   }
