@@ -125,7 +125,6 @@ export function useAttacks(config: CricketConfig = {}): Attacks {
       return { said, spec }
     } catch (error) {
       if (!(error instanceof CriError)) throw error
-      if (process.env.DBG) console.log('DBG', error.message.slice(0, 300))
       return { error, said: '', spec: NOTHING }
     } finally {
       if (podSandboxId !== '') await removePod(world.cri, podSandboxId)
