@@ -207,3 +207,29 @@ test('renderConfig() and renderDefaultConfig() read back as the same configurati
 test('docs/configuration.md is current: node daemon/config/write-page.ts makes it so', () => {
   assert.equal(readFileSync(join(import.meta.dirname, '../../docs/configuration.md'), 'utf8'), configurationPage())
 })
+
+test('loadConfig() takes an address for streaming that others can reach only with TLS', (t) => {
+  const { file } = place(t, 'streaming:\n  address: 0.0.0.0\n')
+  assert.deepEqual(complaints({ file }), [
+    `${file}:2: "streaming.address" may be "0.0.0.0" only with "streaming.tls.enabled"`,
+  ])
+  for (const address of ['::', '192.0.2.1', '::2']) {
+    writeFileSync(file, `streaming: {address: "${address}"}\n`)
+    assert.match(complaints({ file }).join(), /only with "streaming.tls.enabled"/)
+    writeFileSync(file, `streaming: {address: "${address}", tls: {enabled: true}}\n`)
+    assert.equal(loadConfig({ file }).streaming.address, address)
+  }
+  for (const address of ['127.0.0.1', '127.3.2.1', '::1']) {
+    writeFileSync(file, `streaming: {address: "${address}"}\n`)
+    assert.equal(loadConfig({ file }).streaming.address, address)
+  }
+})
+
+test('loadConfig() wants certificate and key of the streaming server together, and ciphers that exist', (t) => {
+  const { file } = place(t, 'streaming: {tls: {enabled: true, certFile: /c.pem}}\n')
+  assert.match(complaints({ file }).join(), /"streaming.tls.certFile" needs "streaming.tls.keyFile" beside it/)
+  writeFileSync(file, 'streaming: {tls: {keyFile: /k.pem, ciphers: [ROT13]}}\n')
+  assert.match(complaints({ file }).join(), /"streaming.tls.ciphers\[0\]" must be the name of a cipher suite/)
+  writeFileSync(file, 'streaming: {tls: {ciphers: [ECDHE-ECDSA-AES128-GCM-SHA256, TLS_AES_128_GCM_SHA256]}}\n')
+  assert.equal(loadConfig({ file }).streaming.tls.ciphers.length, 2)
+})

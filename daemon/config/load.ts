@@ -8,6 +8,7 @@ import { RuntimeError } from '#proto/errors.ts'
 import type { Flags } from './flags.ts'
 import { type KeyPath, misfits, misfitText, type Problem } from './problems.ts'
 import { type Config, ConfigFile, PROGRAM_DIRS } from './schema.ts'
+import { isLoopback } from './streaming.ts'
 import { readYamlFile, type YamlFile, type YamlRead } from './yaml-file.ts'
 
 export const DEFAULT_CONFIG_FILE = '/etc/cricket/config.yaml'
@@ -136,6 +137,16 @@ const resolveHandlers = (file: ConfigFile, complain: Complain): Handlers => {
   return handlers
 }
 
+const checkStreaming = ({ address, tls }: ConfigFile['streaming'], complain: Complain): void => {
+  if (!isLoopback(address) && !tls.enabled) {
+    complain(['streaming', 'address'], `may be ${JSON.stringify(address)} only with "streaming.tls.enabled"`)
+  }
+  if ((tls.certFile === undefined) !== (tls.keyFile === undefined)) {
+    const [there, missing] = tls.certFile === undefined ? ['keyFile', 'certFile'] : ['certFile', 'keyFile']
+    complain(['streaming', 'tls', there ?? ''], `needs "streaming.tls.${missing}" beside it`)
+  }
+}
+
 const resolve = (file: ConfigFile, complain: Complain): Config => {
   const handlers = resolveHandlers(file, complain)
   const { default: handler, handlers: listed } = file.runtimes
@@ -149,6 +160,7 @@ const resolve = (file: ConfigFile, complain: Complain): Config => {
   if (file.root === file.state) {
     complain(['state'], `must not be the same directory as "root", which is ${JSON.stringify(file.root)}`)
   }
+  checkStreaming(file.streaming, complain)
   const { root, state, listen, ...rest } = file
   return {
     root,

@@ -16,7 +16,14 @@ export interface Reload {
   readonly needRestart: readonly string[]
 }
 
-const liveKeys = new Set(['logLevel', 'runtimes.default', 'runtimes.handlers', 'image.insecureRegistries'])
+const liveKeys = new Set([
+  'logLevel',
+  'runtimes.default',
+  'runtimes.handlers',
+  'image.insecureRegistries',
+  ...['idleTimeoutSeconds', 'creationTimeoutSeconds', 'maxConnections'].map((key) => `streaming.${key}`),
+  ...['certFile', 'keyFile', 'clientCaFile', 'minVersion', 'ciphers'].map((key) => `streaming.tls.${key}`),
+])
 
 /** Pure: compare key by key, sections by their own keys. */
 export function planReload(old: Config, fresh: Config): Reload {
@@ -24,12 +31,14 @@ export function planReload(old: Config, fresh: Config): Reload {
   const needRestart: string[] = []
   for (const key of differences(old, fresh)) (liveKeys.has(key) ? changed : needRestart).push(key)
   const { logLevel, runtimes, image } = fresh
+  const { address, port, tls } = old.streaming
   return {
     config: {
       ...old,
       logLevel,
       runtimes,
       image: { ...old.image, insecureRegistries: image.insecureRegistries },
+      streaming: { ...fresh.streaming, address, port, tls: { ...fresh.streaming.tls, enabled: tls.enabled } },
     },
     changed,
     needRestart,

@@ -8,6 +8,7 @@ import { parseConfiguredDevice } from '../oci/spec/devices.ts'
 import { parseRlimit } from '../oci/spec/rlimits.ts'
 import { absolutePath, isAbsolutePath, section, tidyPath } from './fields.ts'
 import { containerFeatures, cpuIsolation, handlerFeatures, workloads } from './node-features.ts'
+import { streaming } from './streaming.ts'
 
 /** Where a handler's program is looked for when its `path` is not configured, in this order. */
 export const PROGRAM_DIRS = ['/usr/sbin', '/usr/bin', '/usr/local/sbin', '/usr/local/bin'] as const
@@ -252,6 +253,7 @@ export const ConfigFile = z.strictObject({
   container,
   workloads,
   cpuIsolation,
+  streaming,
 })
 
 export type ConfigFile = z.infer<typeof ConfigFile>

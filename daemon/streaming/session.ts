@@ -16,7 +16,12 @@ export type StreamRequest =
       stderr: boolean
     }
   | { kind: 'attach'; containerId: string; tty: boolean; stdin: boolean; stdout: boolean; stderr: boolean }
-  | { kind: 'port-forward'; sandboxId: string }
+  | {
+      kind: 'port-forward'
+      sandboxId: string
+      /** PortForwardRequest.port: only WebSocket clients with a channel per port need it; others name ports later. */
+      ports?: readonly number[]
+    }
 
 export type ExecRequest = Extract<StreamRequest, { kind: 'exec' }>
 export type AttachRequest = Extract<StreamRequest, { kind: 'attach' }>
