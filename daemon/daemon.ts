@@ -85,6 +85,7 @@ export async function startDaemon(
     binDirs: config.network.binDirs,
     cacheDir: paths.networkCache,
     hostPortTable: tableName(config.root),
+    waitMs: config.network.waitSeconds * 1000,
     log: log.child({ part: 'network' }),
     linux,
   })

@@ -45,6 +45,9 @@ if (existsSync(file('fail-' + verb))) {
 } else if (verb === 'ADD') console.log(JSON.stringify(prevResult))
 `
 
+/** How long new pods wait for a network; long enough for a slow machine to put one there. */
+const WAIT_SECONDS = 5
+
 interface Network {
   readonly world: World
   /** A file beside the plugin. */
@@ -84,7 +87,12 @@ function useNetwork(): Network {
     await writeCricketConfig(site, {
       insecureRegistries: [registry.host],
       sections: {
-        network: { configDir, binDirs: [site.path('plugins'), ...binDirs], confTemplate: site.path('template') },
+        network: {
+          configDir,
+          binDirs: [site.path('plugins'), ...binDirs],
+          confTemplate: site.path('template'),
+          waitSeconds: WAIT_SECONDS,
+        },
       },
     })
     await runtime.start()
@@ -372,10 +380,17 @@ describe('the directory of network configurations', () => {
     const host = await world.cri.runtime.runPodSandbox({ config: onHost })
     await removePod(world.cri, host.podSandboxId)
 
+    // One who comes before the network is there waits for it, and nobody else does.
+    const waiting = world.cri.runtime.runPodSandbox({ config })
+    await until('somebody waits', 5000, async () => {
+      const { info } = await world.cri.runtime.status({ verbose: true })
+      return info.operations?.includes('network ready') || undefined
+    })
+    assert.equal((await networkReady(world)).status, false)
     await mkdir(configDir)
     network.write('20-new.conflist')
+    const { podSandboxId } = await waiting
     await untilNetworkReady(world, true)
-    const { podSandboxId } = await world.cri.runtime.runPodSandbox({ config })
     rmSync(join(configDir, '20-new.conflist'))
     await untilNetworkReady(world, false)
     // It is detached with what it was attached with.

@@ -78,7 +78,7 @@ test('loadConfig() lets drop-ins override in name order: mappings merge, lists r
   assert.equal(config.state, '/s3')
   assert.equal(config.listen, '/s3/cricket.sock')
   assert.equal(config.logLevel, 'warn')
-  assert.deepEqual(config.network, { configDir: '/n1', binDirs: ['/b3'] })
+  assert.deepEqual(config.network, { configDir: '/n1', binDirs: ['/b3'], waitSeconds: 10 })
 })
 
 test('loadConfig() reads drop-ins when the default file is absent', (t) => {
@@ -110,7 +110,7 @@ test('loadConfig() reports all problems with file, line, key, value and what is 
       `${file}:2: "rooot" is not a known key; allowed here are ${topLevel}`,
       `${file}:3: "logLevel" must be one of "debug", "info", "warn", "error", not "loud"`,
       `${file}:5: "network.binDirs" must be a list, not "/opt"`,
-      `${file}:6: "network.bindirs" is not a known key; allowed here are "configDir", "binDirs", "confTemplate"`,
+      `${file}:6: "network.bindirs" is not a known key; allowed here are "configDir", "binDirs", "waitSeconds", "confTemplate"`,
       `${dropInFile}:5: "image.preload[1]" must be a string, not 7`,
       `${dropInFile}:6: "monitor" must be a mapping of keys, not "node"`,
       `${dropInFile}:8: "sandbox.initPath" must be a string, but has no value`,

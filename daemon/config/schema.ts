@@ -175,6 +175,14 @@ export const ConfigFile = z.strictObject({
       .min(1, { error: 'must name at least one directory' })
       .default(['/opt/cni/bin', '/usr/lib/cni', '/usr/libexec/cni'])
       .describe('Where CNI plugins are looked for, in this order.'),
+    waitSeconds: z
+      .int()
+      .min(0)
+      .max(200)
+      .default(10)
+      .describe(
+        'How long a new pod waits for a network that is not ready, which its installer may be about to change, before it is refused.',
+      ),
     confTemplate: absolutePath()
       .optional()
       .describe(

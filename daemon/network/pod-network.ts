@@ -24,6 +24,7 @@ import { type NetworkLinux, type NetworkParts, networkChain } from './network-pa
 import { PLUGIN_TIMEOUT_MS, statusChain } from './plugin-chain.ts'
 import { PluginStatus } from './plugin-status.ts'
 import { type Fate, resumeNetwork } from './resume-network.ts'
+import { untilReady } from './until-ready.ts'
 import { type NetworkReady, watchConfig } from './watch-config.ts'
 
 export type { PodAttachment, PortMapping } from './attachment.ts'
@@ -31,6 +32,9 @@ export type { NetworkResult } from './cni-result.ts'
 export type { NetworkDebt } from './debts.ts'
 export type { Fate } from './resume-network.ts'
 export type { NetworkReady } from './watch-config.ts'
+
+/** Longer than an installer takes to replace its files, shorter than a kubelet is patient. */
+const WAIT_MS = 10_000
 
 export interface PodNetworkOptions {
   /** Where CNI configurations are. May not exist yet. */
@@ -47,6 +51,8 @@ export interface PodNetworkOptions {
   timeoutMs?: Partial<Record<CniVerb, number>>
   /** How often the configuration is looked at even when no event says so. */
   pollMs?: number
+  /** How long `untilReady` waits. */
+  waitMs?: number
   /** The pauses between questions for STATUS, and between tries to detach. */
   pauses?: { whenReadyMs?: number; whenNotReadyMs?: number; firstPauseMs?: number; longestPauseMs?: number }
 }
@@ -54,6 +60,11 @@ export interface PodNetworkOptions {
 export interface PodNetwork {
   /** Whether sandboxes can be attached now. Answers from memory. */
   ready(): NetworkReady
+  /**
+   * Waits a while for a network that is not ready: its installer may be about to put it there, or to replace it.
+   * @throws RuntimeError failed-precondition saying why there is none, or the signal's reason
+   */
+  untilReady(signal?: AbortSignal): Promise<void>
   /**
    * Attaches the sandbox. When it throws, whatever the plugins did has been undone, or stays on record until detach.
    * @throws RuntimeError failed-precondition without a usable network or when a host port is taken, and what the plugins report
@@ -137,12 +148,19 @@ export const openPodNetwork = (options: PodNetworkOptions): PodNetwork => {
   const gate = new Gate()
   const detachments = new Detachments({ parts, locks, gate, pauses })
   const closed = new AbortController()
+  const ready = (): NetworkReady => {
+    const files = watched.ready()
+    const config = watched.current()
+    const problem = config && pluginStatus.problemOf(config)
+    return problem === undefined ? files : { ok: false, reason: problem }
+  }
   return {
-    ready() {
-      const ready = watched.ready()
-      const config = watched.current()
-      const problem = config && pluginStatus.problemOf(config)
-      return problem === undefined ? ready : { ok: false, reason: problem }
+    ready,
+    async untilReady(signal) {
+      if (ready().ok) return
+      // The pod may come right behind the installer of the network, before any event did.
+      watched.refresh()
+      await untilReady(ready, options.waitMs ?? WAIT_MS, signal)
     },
     async attach(pod, signal, stages) {
       using _ = await locks.take(pod.sandboxId, signal)

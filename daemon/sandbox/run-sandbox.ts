@@ -1,5 +1,5 @@
 /**
- * RunPodSandbox: record → files → namespaces → network → (init process) → ready. Each step says how it is undone; the
+ * RunPodSandbox: (network ready) → record → files → namespaces → network → (init process) → ready. Each step says how it is undone; the
  * record comes first, so that a daemon that dies on the way undoes it at its next start.
  */
 import { randomBytes } from 'node:crypto'
@@ -85,6 +85,10 @@ async function run(
     bootId: needs.bootId,
     cookie: randomBytes(16).toString('hex'),
     config,
+  }
+  if (!podNamespaces(config).hostNetwork) {
+    operation.enter('network ready')
+    await needs.network.untilReady(signal)
   }
   operation.enter('record')
   const sandbox = await needs.sandboxes.create(record, { state: 'creating' })
