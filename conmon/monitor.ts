@@ -77,6 +77,7 @@ export class Monitor implements RequestHandler {
   #life: Life = { state: 'launched' }
   #log: ContainerLog | undefined
   #leaving = false
+  #creating: Promise<unknown> = Promise.resolve()
   #starting: Promise<void> = Promise.resolve()
   #startedAtUnixNs: bigint | undefined
 
@@ -154,7 +155,9 @@ export class Monitor implements RequestHandler {
     if (this.#life.state !== 'launched') throw this.#refusal('create')
     this.#life = { state: 'creating' }
     try {
-      const alive = await this.#parts.reaper.whileHolding(() => this.#makeContainer())
+      const making = this.#parts.reaper.whileHolding(() => this.#makeContainer())
+      this.#creating = making.catch(() => {})
+      const alive = await making
       return { reply: 'created', init: wireInit(alive.init) }
     } catch (error) {
       // Once the reply to this request is on its way.
@@ -184,7 +187,7 @@ export class Monitor implements RequestHandler {
 
   async #createWith(record: ExitRecordFile): Promise<Alive> {
     const { reactor } = this.#parts
-    this.#log = await openLog(this.#options, (error) => this.#parts.report(`cannot write the log: ${error}`))
+    this.#log = await openLog(this.#options, (error) => this.#parts.report(`log: ${error}`))
     const stdio = openStdio(this.#options, this.#dir, reactor, this.#output(this.#log))
     const creating = this.#runtime.create(stdio)
     // Read once and for all; takes longest of what is still to do, and nobody waits for it now.
@@ -256,9 +259,12 @@ export class Monitor implements RequestHandler {
     }
   }
 
-  #shutdown(): Answer {
+  /** A creation that is under way is ended: whoever does not want the monitor does not want the container either. */
+  async #shutdown(): Promise<Answer> {
+    if (this.#life.state === 'creating') this.#runtime.abandonCreate()
+    await this.#creating
     const life = this.#life
-    if (life.state === 'creating' || (life.state === 'alive' && isAlive(life.init))) throw this.#refusal('leave')
+    if (life.state === 'alive' && isAlive(life.init)) throw this.#refusal('leave')
     if (life.state === 'launched') setImmediate(() => void this.#leave())
     return { reply: 'done' }
   }
@@ -291,6 +297,7 @@ export class Monitor implements RequestHandler {
       finishedAtUnixNs,
       bytesLogged: this.#log?.bytesLogged ?? 0,
       bytesLost: this.#log?.bytesLost ?? 0,
+      ...(this.#log !== undefined && this.#log.journalLost > 0 && { journalLost: this.#log.journalLost }),
     }
     await attempt(report, 'write the exit record', () => record.write(ended))
     // Whoever asked for the start hears of it before he hears of the end.

@@ -33,11 +33,17 @@ export class Reaper {
     }
   }
 
-  /** How a child that has just been started ends; undefined when somebody else has buried it. Until then its pid is its own. */
-  wait(pid: number): Promise<ChildExit | undefined> {
+  /**
+   * How a child that has just been started ends; undefined when somebody else has buried it.
+   * @param buried is called as it is buried: its pid may be another's from then on
+   */
+  wait(pid: number, buried: () => void): Promise<ChildExit | undefined> {
     this.#owned.add(pid)
     return new Promise((resolve) => {
-      this.#awaited.set(pid, resolve)
+      this.#awaited.set(pid, (exit) => {
+        buried()
+        resolve(exit)
+      })
       this.#ask(pid)
     })
   }

@@ -39,6 +39,8 @@ export class Runtime {
   readonly #parts: RuntimeParts
   readonly #logPath: string
   readonly openFiles: OpenFiles
+  #killCreator: () => void = () => {}
+  #abandoned = false
 
   constructor(options: MonitorOptions, dir: string, parts: RuntimeParts) {
     this.#options = options
@@ -52,9 +54,22 @@ export class Runtime {
   async create(stdio: ContainerStdio): Promise<void> {
     const { id, createTimeoutMs } = this.#options
     const files = ['--bundle', this.#dir, '--pid-file', join(this.#dir, monitorFiles.pid)]
-    const running = this.#run(['create', ...files, ...stdio.runtimeArguments, id], stdio.runtimeStdio, createTimeoutMs)
+    const command = ['create', ...files, ...stdio.runtimeArguments, id]
+    const running = this.#run(command, stdio.runtimeStdio, createTimeoutMs, (kill) => {
+      this.#killCreator = kill
+    })
     stdio.handOver()
-    this.#check('create', await running, () => stdio.complaint())
+    if (this.#abandoned) this.abandonCreate()
+    const end = await running
+    if (this.#abandoned && !end.ok)
+      throw new MonitorFailure('unavailable', `Cannot create container "${id}": its monitor was told to leave`)
+    this.#check('create', end, () => stdio.complaint())
+  }
+
+  /** Ends a creation that is under way or about to be; one that has just succeeded stays. */
+  abandonCreate(): void {
+    this.#abandoned = true
+    this.#killCreator()
   }
 
   /** @throws MonitorFailure with the runtime's words */
@@ -76,7 +91,13 @@ export class Runtime {
     return end.ok
   }
 
-  async #run(command: readonly string[], stdio: Descriptors, timeoutMs: number): Promise<RuntimeEnd> {
+  /** @param born is given what kills the runtime with all of its group */
+  async #run(
+    command: readonly string[],
+    stdio: Descriptors,
+    timeoutMs: number,
+    born: (kill: () => void) => void = () => {},
+  ): Promise<RuntimeEnd> {
     const { path, root, systemdCgroup } = this.#options.runtime
     const global = [
       '--root',
@@ -92,7 +113,10 @@ export class Runtime {
     const args = [...global, ...command]
     const openFiles = this.openFiles.forChild
     const pid = start({ path, args, env: environment, stdio, openFiles, neutralOomScore: oomScore.own < neutralScore })
-    return typeof pid === 'number' ? ending(pid, reaper.wait(pid), timeoutMs) : pid
+    if (typeof pid !== 'number') return pid
+    const { kill, buried } = killerOf(pid)
+    born(kill)
+    return ending(reaper.wait(pid, buried), kill, timeoutMs)
   }
 
   #check(verb: string, end: RuntimeEnd, complaint: () => Buffer): void {
@@ -125,12 +149,11 @@ function start(program: Program): number | RuntimeEnd {
 }
 
 /** How the runtime ended. After the deadline it is killed with its whole process group. */
-async function ending(pid: number, ended: Promise<ChildExit | undefined>, timeoutMs: number): Promise<RuntimeEnd> {
+async function ending(ended: Promise<ChildExit | undefined>, kill: () => void, timeoutMs: number): Promise<RuntimeEnd> {
   let late = false
   const timer = setTimeout(() => {
     late = true
-    // Nobody has waited for the child yet, so its pid, and with it the group, is still its own.
-    killGroup(pid)
+    kill()
   }, timeoutMs)
   const exit = await ended
   clearTimeout(timer)
@@ -142,6 +165,17 @@ function wordsFor(exit: ChildExit | undefined): string {
   if (exit === undefined) return 'ended, and nobody knows how'
   if (exit.how === 'exited') return `ended with exit code ${exit.code}`
   return `was ended by ${signalName(exit.signal)}`
+}
+
+/** Kills a child of ours with its process group, as long as nobody has waited for it: then its pid may be another's. */
+function killerOf(pid: number): { kill: () => void; buried: () => void } {
+  let isOurs = true
+  return {
+    kill: () => isOurs && killGroup(pid),
+    buried: () => {
+      isOurs = false
+    },
+  }
 }
 
 function killGroup(pid: number): void {

@@ -44,7 +44,7 @@ export interface MonitorOptions {
    * own, and so do runtimes in Go, and they hand it on. When not given the runtime gets 1024 and makes of it what it will.
    */
   readonly openFiles?: number
-  /** The cgroup the monitor lives in ("/cricket/monitors"); made when missing. Its launcher's when not given. */
+  /** The cgroup the monitor is born in ("/cricket-monitors"); made when missing. Its launcher's when not given. */
   readonly monitorCgroup?: string
   /** The monitor's own score, lowered as far as the host allows; -1000 when not given. The container does not inherit it. */
   readonly oomScoreAdj?: number
@@ -149,6 +149,8 @@ export interface ExitRecord {
   /** Bytes of output that reached the log file, without the marks around them. */
   readonly bytesLogged: number
   readonly bytesLost: number
+  /** How many records the journal did not take; absent when there were none. They are in the log file. */
+  readonly journalLost?: number
   /** Present when the exit could not be observed: why. */
   readonly unknown?: string
 }

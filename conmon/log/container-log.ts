@@ -95,7 +95,13 @@ export class ContainerLog {
     if (this.#gap !== undefined) this.#append(Buffer.alloc(0), 0)
     if (this.#file !== undefined) this.#retire(this.#file)
     this.#target.journal?.close()
+    if (this.journalLost > 0) this.#onError(`the journal did not take ${this.journalLost} records`)
     if (!(await settlesWithin(Promise.all(this.#syncing), lastSyncTimeoutMs))) this.#onError('sync does not end')
+  }
+
+  /** Records that the journal did not take. */
+  get journalLost(): number {
+    return this.#target.journal?.lost ?? 0
   }
 
   #open(): LogFile | undefined {

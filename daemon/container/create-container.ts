@@ -12,7 +12,7 @@ import type { ContainerConfig } from '#proto/generated/api.ts'
 import { Rollback } from '#storage/rollback.ts'
 import { nowNs } from '../clock.ts'
 import { type ContainerId, mintContainerId } from '../ids.ts'
-import { launchMonitor } from '../monitor/launch-monitor.ts'
+import { launchMonitor, placement } from '../monitor/launch-monitor.ts'
 import type { MonitorClient } from '../monitor/monitor-client.ts'
 import { cgroupsPath, hostCgroupPath } from '../oci/cgroup-path.ts'
 import { runtimeCli } from '../oci/runtime-cli.ts'
@@ -228,11 +228,25 @@ function launch(needs: CreateNeeds, { sandbox, container, handler }: BundleInput
       ...(record.logPath && { logPath: record.logPath, logDirectory: sandbox.record.config.logDirectory }),
       // The monitor's own limit, which its engine raises, must not become the container's.
       ...(!configuredRlimits(needs.config).some(({ type }) => type === 'RLIMIT_NOFILE') && { openFiles: 1024 }),
+      ...placement(needs.config),
+      ...(needs.config.monitor.journal && { journal: true, journalFields: journalFields(record, sandbox) }),
       cgroupPath: record.cgroupsPath,
       sharedPidNamespace: namespaceModes(config, sandbox.record.config).pid !== 'container',
       createTimeoutMs: handler.createTimeoutSeconds * 1000,
     },
   })
+}
+
+/** Whose output an entry of the journal is. A field without a value is left out. */
+function journalFields({ config }: ContainerRecord, sandbox: Sandbox): Record<string, string> {
+  const { metadata } = sandbox.record.config
+  const fields = {
+    CONTAINER_NAME: config.metadata?.name,
+    POD_NAME: metadata?.name,
+    POD_NAMESPACE: metadata?.namespace,
+    POD_UID: metadata?.uid,
+  }
+  return Object.fromEntries(Object.entries(fields).flatMap(([name, value]) => (value ? [[name, value]] : [])))
 }
 
 interface BundleInput {

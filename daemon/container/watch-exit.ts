@@ -30,6 +30,9 @@ export async function recordExit(needs: WatchNeeds, container: Container): Promi
     needs.log.error('Lost the monitor of a container; killing the container', { container: id })
     await persistently(needs, id, () => needs.linux.killCgroup(hostCgroupPath(cgroupsPath)))
   }
+  const { bytesLost = 0, journalLost = 0 } = record ?? {}
+  if (bytesLost > 0 || journalLost > 0)
+    needs.log.warn('Output of a container was lost', { container: id, bytes: bytesLost, journalRecords: journalLost })
   const exit = record ? fromRecord(record) : lost()
   await persistently(needs, id, () => container.update((status) => exited(status, exit), { durable: true }))
   void retire(needs, container).catch((cause) =>

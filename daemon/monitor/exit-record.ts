@@ -22,6 +22,7 @@ const WireRecord = z.object({
   finishedAtUnixNs: decimal,
   bytesLogged: z.number().nonnegative(),
   bytesLost: z.number().nonnegative(),
+  journalLost: z.int().positive().exactOptional(),
   unknown: z.string().exactOptional(),
 })
 

@@ -10,6 +10,7 @@ import { type ProcessIdentity, processIdentity } from '#linux/proc.ts'
 import { announceFlag, type MonitorOptions, monitorFiles } from '#proto/conmon.ts'
 import { messageOf, RuntimeError } from '#proto/errors.ts'
 import type { Log } from '#proto/log.ts'
+import type { Config } from '../config/schema.ts'
 import { MonitorClient } from './monitor-client.ts'
 
 export type { MonitorOptions } from '#proto/conmon.ts'
@@ -39,6 +40,10 @@ const maxLogBytes = 4096
  * Bun's timer for garbage would wake each monitor every second for a millisecond (docs/decisions/0006).
  */
 const environment = { UV_THREADPOOL_SIZE: '2', BUN_JSC_useJIT: '0', BUN_GC_TIMER_DISABLE: '1' }
+
+/** The option for where monitors live, if that is configured. */
+export const placement = ({ monitor: { cgroup } }: Pick<Config, 'monitor'>): Pick<MonitorOptions, 'monitorCgroup'> =>
+  cgroup === undefined ? {} : { monitorCgroup: cgroup }
 
 /** @throws RuntimeError internal with the monitor's own words when it cannot run, deadline-exceeded */
 export async function launchMonitor(input: LaunchInput): Promise<MonitorClient> {

@@ -138,10 +138,10 @@ export class MonitorClient {
     await this.#ask({ request: 'close-stdin' }, promptTimeoutMs)
   }
 
-  /** Ends a monitor whose container was never created or is gone; nothing happens when it has gone itself. Drops the connection. */
+  /** Ends a monitor whose container was never created, is being created, or is gone; nothing happens when it has gone itself. Drops the connection. */
   async shutdown(): Promise<void> {
     if (this.#socket.destroyed) return
-    const asked = this.#ask({ request: 'shutdown' }, promptTimeoutMs)
+    const asked = this.#ask({ request: 'shutdown' }, cleanUpTimeoutMs)
     this.#dropped = true
     try {
       // A monitor that is about to end still writes into the container's directory.

@@ -6,7 +6,7 @@ import { access, chown, constants, mkdir, rm, writeFile } from 'node:fs/promises
 import { join } from 'node:path'
 import type { ProcessIdentity } from '#linux/proc.ts'
 import { RuntimeError } from '#proto/errors.ts'
-import { launchMonitor } from '../monitor/launch-monitor.ts'
+import { launchMonitor, placement } from '../monitor/launch-monitor.ts'
 import type { MonitorClient } from '../monitor/monitor-client.ts'
 import { cgroupsPath, hostCgroupPath } from '../oci/cgroup-path.ts'
 import { runtimeCli } from '../oci/runtime-cli.ts'
@@ -47,6 +47,7 @@ export async function startInit(needs: InitNeeds, sandbox: Sandbox): Promise<Pro
       terminal: false,
       stdin: false,
       stdinOnce: false,
+      ...placement(needs.config),
       cgroupPath: cgroupOf(needs, record),
       sharedPidNamespace: false,
       createTimeoutMs: handler.createTimeoutSeconds * 1000,

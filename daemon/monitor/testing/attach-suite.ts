@@ -86,6 +86,10 @@ export function attachSuite(rig: Rig): void {
       first.stdin?.write(sent)
       assert.ok(await eventually(() => got.stdout.length === sent.length))
       assert.ok(got.stdout.equals(sent))
+      // Input that could be written asks for nothing any more.
+      const before = cpuTicks(client.pid)
+      await delay(500)
+      assert.ok(cpuTicks(client.pid) - before < 20, 'the monitor is busy with an input that it has nothing for')
       // Its half close leaves the input to the next.
       first.stdin?.end()
       await delay(200)
@@ -157,8 +161,11 @@ export function attachSuite(rig: Rig): void {
       const client = await box.start()
       const sender = await client.attach(all)
       const got = collect(sender)
-      const taken = await writeUntilStuck(sender, 64 * 1024 * 1024)
+      const memory = residentBytes(client.pid)
+      const taken = await writeUntilStuck(sender, 10 * 1024 ** 3)
       assert.ok(taken < 2 * 1024 * 1024, `the monitor took ${taken} bytes`)
+      const more = residentBytes(client.pid) - memory
+      assert.ok(more < 8 * 1024 * 1024, `the monitor has grown by ${more} bytes`)
       const ticks = got.stdout.length
       assert.ok(await eventually(() => got.stdout.length > ticks), 'its output goes on')
       assert.equal((await client.status()).state, 'alive')
@@ -271,6 +278,12 @@ function cpuTicks(pid: number): number {
     .replace(/^.*\) /s, '')
     .split(' ')
   return Number(fields[11]) + Number(fields[12])
+}
+
+/** What a process has in memory of its own, in bytes. */
+function residentBytes(pid: number): number {
+  const kilobytes = /^RssAnon:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1]
+  return Number(kilobytes) * 1024
 }
 
 const openDescriptors = (pid: number): number => readdirSync(`/proc/${pid}/fd`).length

@@ -20,6 +20,7 @@ export function containedSuite(rig: Rig): void {
       })
       const { code } = await ended(await box.start())
       assert.deepEqual([code, text(box)], [3, '/dev/pts/0\r\nyes\r\nlast\r\n'])
+      assert.equal(box.report(), '', 'EIO is the end, no failure')
     })
 
     test('lives in a directory whose name is longer than a socket address', async () => {
