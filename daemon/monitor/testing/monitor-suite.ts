@@ -123,6 +123,17 @@ export function monitorSuite(rig: Rig): void {
       assert.ok(existsSync(join(box.options.runtime.root, box.id)))
     })
 
+    test('is not kept from leaving by a container that could not be created', async () => {
+      const attempt = async () => {
+        await using box = container({ command: ['/bin/nonesuch'] })
+        const client = await box.launch()
+        await assert.rejects(client.create())
+        await client.shutdown()
+      }
+      // What was wrong once depended on who came first: several at once find it sooner.
+      await Promise.all(Array.from({ length: 8 }, attempt))
+    })
+
     test('makes an unfinished line visible after a while', async () => {
       await using box = container({ command: 'printf "password: "; sleep 100' })
       await box.start()
