@@ -31,7 +31,6 @@ import type { Parts } from './parts.ts'
 import { type Paths, pathsUnder } from './paths.ts'
 import { RecordStore } from './records/record-store.ts'
 import { restore } from './recovery/restore.ts'
-import { sweep } from './recovery/sweep.ts'
 import { type SandboxStore, sandboxCodec } from './sandbox/sandbox.ts'
 
 export interface Daemon {
@@ -114,7 +113,6 @@ export async function startDaemon(
   }
   logHost(log, host)
   await restore(parts)
-  await sweep(parts)
   await preload(images, config.image.preload, log)
   const server = await serveCri(parts, config.listen)
   const endHousekeeping = keepHouse(parts)

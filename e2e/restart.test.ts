@@ -1,6 +1,7 @@
 /** What a daemon owes its containers when it dies: they go on, and the next daemon tells the truth about them. */
 
 import assert from 'node:assert/strict'
+import { mkdir, stat, writeFile } from 'node:fs/promises'
 import { describe, it } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type Container, ContainerState, type ContainerStatus, type PodSandboxStatus } from '#proto/generated/api.ts'
@@ -16,18 +17,21 @@ import {
   removeAllPods,
   removePod,
   startPod,
+  until,
   untilExited,
 } from './pods.ts'
 
 const IDLE = ['sleep', '1000']
 /** Counts on stdout until it is told to stop, then exits with 3. */
 const COUNT = ['sh', '-c', "trap 'echo end; exit 3' TERM; n=0; while :; do n=$((n+1)); echo $n; sleep 0.1; done"]
-/** Logs and ends by itself after these seconds with this code. */
-const endAfter = (seconds: number, code: number) => [
+/** Logs, does this once there is a file, logs and ends with this code. */
+const endOnceTold = (act: string, code: number) => [
   'sh',
   '-c',
-  `echo begun; sleep ${seconds}; echo ended; exit ${code}`,
+  `echo begun; until [ -e /told/now ]; do sleep 0.05; done; ${act}; echo ended; exit ${code}`,
 ]
+/** As many lines as a busy container writes while its daemon is replaced. */
+const BUSY_LINES = 100_000
 
 /** All that a client can read about a runtime's objects, in a fixed order. */
 async function readAll({ cri }: World) {
@@ -66,24 +70,41 @@ describe('a daemon killed while twenty pods run', () => {
   let before: Awaited<ReturnType<typeof readAll>>
   let killedAt = 0n
 
-  it('has twenty pods, of which five are about to end', async () => {
+  let crowded: RunningPod
+  let busy: RunningPod
+
+  it('has twenty-two pods, of which seven are about to end', async () => {
+    await mkdir(world.site.path('told'))
+    const mounts = [{ containerPath: '/told', hostPath: world.site.path('told'), readonly: true }]
+    const startEnding = async (name: string, command: string[], memoryLimitInBytes = 134_217_728n) => {
+      const linux = { resources: { memoryLimitInBytes, oomScoreAdj: 1000n } }
+      const config = containerConfig('main', world.image, command, { mounts, linux })
+      return startPod(world.cri, await podConfig(world.site, name), config)
+    }
     for (let n = 0; n < 15; n++) {
       const sandbox = await podConfig(world.site, `lasting-${n}`)
       lasting.push(await startPod(world.cri, sandbox, containerConfig('main', world.image, COUNT)))
     }
-    for (let n = 0; n < 5; n++) {
-      const sandbox = await podConfig(world.site, `ending-${n}`)
-      ending.push(await startPod(world.cri, sandbox, containerConfig('main', world.image, endAfter(2 + n / 4, 10 + n))))
-    }
+    for (let n = 0; n < 5; n++) ending.push(await startEnding(`ending-${n}`, endOnceTold('true', 10 + n)))
+    crowded = await startEnding('crowded', endOnceTold('head -c 100000000 /dev/zero | tail; exit $?', 0), 16_777_216n)
+    busy = await startEnding('busy', endOnceTold(`seq ${BUSY_LINES}`, 0))
     before = await readAll(world)
-    assert.equal(before.containers.filter(({ state }) => state === ContainerState.CONTAINER_RUNNING).length, 20)
+    assert.equal(before.containers.filter(({ state }) => state === ContainerState.CONTAINER_RUNNING).length, 22)
   })
 
   it('dies, and the containers go on', async () => {
     killedAt = BigInt(Date.now()) * 1_000_000n
     await world.runtime.kill()
     const counted = await Promise.all(lasting.map(countedIn))
-    await sleep(3500)
+    await writeFile(world.site.path('told/now'), '')
+    // They end with nobody to see it; each leaves a word of it.
+    for (const { containerId } of [...ending, crowded, busy]) {
+      const record = world.site.path('state/containers', containerId, 'exit.json')
+      await until('it has ended', 30_000, async () =>
+        (await stat(record).catch(() => undefined))?.size ? true : undefined,
+      )
+    }
+    await sleep(500)
     for (const [index, pod] of lasting.entries()) {
       assert.ok((await countedIn(pod)) > (counted[index] ?? 0), `pod ${index} counts on`)
     }
@@ -92,7 +113,7 @@ describe('a daemon killed while twenty pods run', () => {
   it('is followed by one that lists the same objects', async () => {
     await world.runtime.start()
     const now = await readAll(world)
-    const ended = new Set(ending.map(({ containerId }) => containerId))
+    const ended = new Set([...ending, crowded, busy].map(({ containerId }) => containerId))
     const same = (container: Container | ContainerStatus) => !ended.has(container.id)
     assert.deepEqual(now.items, before.items)
     assert.deepEqual(now.sandboxes, before.sandboxes)
@@ -114,6 +135,13 @@ describe('a daemon killed while twenty pods run', () => {
     }
   })
 
+  it('that knows who ran out of memory meanwhile, and has all that was written', async () => {
+    const killed = await containerStatus(world.cri, crowded.containerId)
+    assert.deepEqual([killed.reason, killed.exitCode], ['OOMKilled', 137])
+    const contents = (await readLog(busy.logPath)).map(({ content }) => content)
+    assert.deepEqual(contents, ['begun', ...Array.from({ length: BUSY_LINES }, (_, n) => String(n + 1)), 'ended'])
+  })
+
   it('and works with all of them: exec, stop, exit, new containers', async () => {
     const [first, second, third] = lasting
     assert.ok(first && second && third)
@@ -125,7 +153,9 @@ describe('a daemon killed while twenty pods run', () => {
     assert.equal((await readLog(first.logPath)).at(-1)?.content, 'end')
     await world.cri.runtime.execSync({ containerId: second.containerId, cmd: ['kill', '-TERM', '1'], timeout: 10n })
     assert.equal((await untilExited(world.cri, second.containerId)).exitCode, 3)
-    const next = containerConfig('next', world.image, endAfter(0, 4))
+    const next = containerConfig('next', world.image, endOnceTold('true', 4), {
+      mounts: [{ containerPath: '/told', hostPath: world.site.path('told'), readonly: true }],
+    })
     const containerId = await createContainer(world.cri, third.sandboxId, third.sandbox, next)
     await world.cri.runtime.startContainer({ containerId })
     assert.equal((await untilExited(world.cri, containerId)).exitCode, 4)

@@ -24,6 +24,7 @@ import type { Parts } from '../parts.ts'
 import { sameConfig } from '../same-config.ts'
 import { podIdMap, type Sandbox } from '../sandbox/sandbox.ts'
 import { letPass } from '../sandbox/user-namespaces.ts'
+import { untilUndone } from '../undoing.ts'
 import { unbindSources } from './bound-mounts.ts'
 import { type BuiltSpec, buildSpec } from './build-spec.ts'
 import { configuredRlimits } from './configured.ts'
@@ -70,15 +71,25 @@ export async function createContainer(
   validateContainerConfig(config)
   const sandbox = readySandbox(needs, request.sandbox)
   const key = containerKey(sandbox.record.id, config)
-  return needs.flights.run(`create-container:${key}`, () => existingOrNew(needs, sandbox, key, config), signal)
+  return needs.flights.run(
+    `create-container:${key}`,
+    (own) => existingOrNew(needs, { sandbox, key, config }, own),
+    signal,
+  )
+}
+
+interface Wanted {
+  readonly sandbox: Sandbox
+  readonly key: string
+  readonly config: ContainerConfig
 }
 
 async function existingOrNew(
   needs: CreateNeeds,
-  sandbox: Sandbox,
-  key: string,
-  config: ContainerConfig,
+  { sandbox, key, config }: Wanted,
+  signal: AbortSignal,
 ): Promise<string> {
+  await untilUndone(needs, key, signal)
   const existing = needs.containers.byKey(key)
   // The answer to an earlier, identical request was lost on its way: it is still the answer.
   if (existing?.status.state === 'created' && sameConfig(existing.record.config, config)) return existing.record.id

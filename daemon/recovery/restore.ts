@@ -22,35 +22,27 @@ import type { Parts } from '../parts.ts'
 import { watchInit } from '../sandbox/init-process.ts'
 import type { Sandbox } from '../sandbox/sandbox.ts'
 import { release, type StopSandboxNeeds } from '../sandbox/stop-sandbox.ts'
+import { undoing } from '../undoing.ts'
+import { insist, runSteps, type Step } from './step.ts'
+import { resumeNetwork, type SweepNeeds, sweepDirectories, sweepRootfs } from './sweep.ts'
 
-export type RestoreNeeds = WatchNeeds & RemoveNeeds & StopSandboxNeeds & Pick<Parts, 'bootId'>
+export type RestoreNeeds = WatchNeeds & RemoveNeeds & StopSandboxNeeds & SweepNeeds & Pick<Parts, 'bootId'>
 
-interface Step {
-  readonly name: string
-  run(needs: RestoreNeeds): Promise<number>
-}
-
-/** Each returns how many objects it changed. */
-const steps: readonly Step[] = [
-  { name: 'undo unfinished containers', run: undoContainers },
-  { name: 'undo unfinished sandboxes', run: undoSandboxes },
+const steps: readonly Step<RestoreNeeds>[] = [
+  { name: 'undo unfinished containers', run: undoContainers, mayLast: true },
+  { name: 'undo unfinished sandboxes', run: undoSandboxes, mayLast: true },
   { name: 'end containers of an earlier boot', run: endContainersOfEarlierBoot },
   { name: 'stop sandboxes of an earlier boot', run: stopSandboxesOfEarlierBoot },
   { name: 'meet the monitors again', run: meetMonitors },
   { name: 'meet the sandbox inits again', run: meetInits },
   { name: 'retire ended containers', run: retireEnded },
+  { name: 'sweep what no record owns', run: sweepDirectories, mayLast: true },
+  { name: 'resume the pod network', run: resumeNetwork },
+  { name: 'sweep root file systems', run: sweepRootfs, mayLast: true },
 ]
 
-/** Bring every record up to date. One object that cannot be restored is logged and does not keep the others waiting. */
-export async function restore(needs: RestoreNeeds): Promise<void> {
-  using operation = needs.operations.begin('Restore', needs.bootId)
-  for (const { name, run } of steps) {
-    operation.enter(name)
-    const began = performance.now()
-    const changed = await run(needs)
-    if (changed > 0) needs.log.info(`Restored: ${name}`, { changed, ms: Math.round(performance.now() - began) })
-  }
-}
+/** Bring every record up to date. What cannot be restored is logged and keeps nobody waiting. */
+export const restore = (needs: RestoreNeeds): Promise<void> => runSteps(needs, steps)
 
 async function each<T extends { record: { id: string } }>(
   needs: RestoreNeeds,
@@ -68,11 +60,25 @@ async function each<T extends { record: { id: string } }>(
   return objects.length
 }
 
+/** Those who ask for the same object again wait until the half of it that is there is gone. */
+async function eachUndone<T extends { record: { id: string; key: string } }>(
+  needs: RestoreNeeds,
+  objects: readonly T[],
+  undo: (object: T) => Promise<void>,
+): Promise<number> {
+  const undoOne = async (object: T) => {
+    using _ = await needs.locks.take(undoing(object.record.key))
+    await insist(needs.log, 'undo an unfinished object', object.record.id, () => undo(object))
+  }
+  await Promise.all(objects.map(undoOne))
+  return objects.length
+}
+
 const ofThisBoot = (needs: RestoreNeeds, { record }: { record: { bootId: string } }) => record.bootId === needs.bootId
 
 function undoContainers(needs: RestoreNeeds): Promise<number> {
   const unfinished = needs.containers.all().filter(({ status }) => status.state === 'creating')
-  return each(needs, unfinished, async (container) => {
+  return eachUndone(needs, unfinished, async (container) => {
     const { id, cgroupsPath } = container.record
     if (ofThisBoot(needs, container)) {
       await dismissMonitor(needs, container)
@@ -103,7 +109,7 @@ async function dismissMonitor(needs: RestoreNeeds, { record }: Container): Promi
 
 function undoSandboxes(needs: RestoreNeeds): Promise<number> {
   const unfinished = needs.sandboxes.all().filter(({ status }) => status.state === 'creating')
-  return each(needs, unfinished, async (sandbox) => {
+  return eachUndone(needs, unfinished, async (sandbox) => {
     using operation = needs.operations.begin('Undo', sandbox.record.id)
     await release(needs, sandbox, operation, true)
     await rm(needs.paths.sandbox(sandbox.record.id).dir, { recursive: true, force: true })

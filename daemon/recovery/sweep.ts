@@ -18,29 +18,45 @@ export type SweepNeeds = Pick<
   'containers' | 'handlers' | 'linux' | 'log' | 'network' | 'paths' | 'sandboxes' | 'storage'
 >
 
-export async function sweep(needs: SweepNeeds): Promise<void> {
-  await sweepDirectory(needs, needs.paths.containers, async (name) => {
+export async function sweepDirectories(needs: SweepNeeds): Promise<number> {
+  const containers = await sweepDirectory(needs, needs.paths.containers, async (name) => {
     const id = ContainerId.safeParse(name).data
     if (id && needs.containers.get(id)) return false
     await deleteFromRuntimes(needs, name)
     return true
   })
-  await sweepDirectory(needs, needs.paths.sandboxes, async (name) => {
+  const sandboxes = await sweepDirectory(needs, needs.paths.sandboxes, async (name) => {
     const id = SandboxId.safeParse(name).data
     if (id && needs.sandboxes.get(id)) return false
     await deleteFromRuntimes(needs, name)
     if (id) releaseNamespaces(needs.linux, needs.paths.sandbox(id))
     return true
   })
-  await sweepDirectory(needs, needs.paths.ownVolumes, async (name) => {
+  const volumes = await sweepDirectory(needs, needs.paths.ownVolumes, async (name) => {
     const id = ContainerId.safeParse(name).data
     return !id || !needs.containers.get(id)
   })
+  return containers + sandboxes + volumes
+}
+
+export async function resumeNetwork(needs: SweepNeeds): Promise<number> {
   await needs.network.resume((id) => fateOf(needs, id))
+  return 0
+}
+
+export async function sweepRootfs(needs: SweepNeeds): Promise<number> {
+  let swept = 0
   for (const id of await needs.storage.rootfs.list()) {
     const known = ContainerId.safeParse(ownerOfRootfs(id)).data
-    if (!known || !needs.containers.get(known)) await needs.storage.rootfs.remove(id)
+    if (known && needs.containers.get(known)) continue
+    try {
+      await needs.storage.rootfs.remove(id)
+      swept++
+    } catch (cause) {
+      needs.log.error('Cannot sweep a root file system', { container: known, why: messageOf(cause) })
+    }
   }
+  return swept
 }
 
 /** What an attachment on record is to the sandbox that it was made for. */
@@ -56,16 +72,19 @@ async function sweepDirectory(
   needs: SweepNeeds,
   dir: string,
   unowned: (name: string) => Promise<boolean>,
-): Promise<void> {
+): Promise<number> {
+  let swept = 0
   for (const name of await readdir(dir)) {
     try {
       if (!(await unowned(name))) continue
       await removeFiles(needs, join(dir, name))
       needs.log.warn('Swept what no record owned', { path: join(dir, name) })
+      swept++
     } catch (cause) {
       needs.log.error('Cannot sweep', { path: join(dir, name), why: messageOf(cause) })
     }
   }
+  return swept
 }
 
 /** Which runtime made it is not known any more. */

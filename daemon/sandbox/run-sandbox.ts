@@ -13,6 +13,7 @@ import { type RuntimeUsed, runtimeUsed } from '../oci/runtime-handlers.ts'
 import type { Operation } from '../operations/operations.ts'
 import type { Parts } from '../parts.ts'
 import { sameConfig } from '../same-config.ts'
+import { untilUndone } from '../undoing.ts'
 import { writeEtcFiles, writeHosts } from './etc-files.ts'
 import { type InitNeeds, startInit, stopInit } from './init-process.ts'
 import { makeNamespaces, releaseNamespaces } from './namespaces.ts'
@@ -22,7 +23,7 @@ import { offersUserNamespaces } from './user-namespaces.ts'
 import { validateSandboxConfig } from './validate-sandbox.ts'
 
 export type RunNeeds = InitNeeds &
-  Pick<Parts, 'bootId' | 'flights' | 'host' | 'storage' | 'network' | 'operations' | 'sandboxes'>
+  Pick<Parts, 'bootId' | 'flights' | 'host' | 'locks' | 'storage' | 'network' | 'operations' | 'sandboxes'>
 
 /**
  * Make a sandbox and bring it to ready. A repeat of a request joins the running one, or gets the sandbox that it made.
@@ -59,6 +60,7 @@ interface NewSandbox {
 }
 
 async function existingOrNew(needs: RunNeeds, request: NewSandbox, signal: AbortSignal): Promise<string> {
+  await untilUndone(needs, request.key, signal)
   const existing = needs.sandboxes.byKey(request.key)
   // The answer to an earlier, identical request was lost on its way: it is still the answer.
   if (existing?.status.state === 'ready' && sameConfig(existing.record.config, request.config))

@@ -7,8 +7,10 @@ import { describe, it } from 'node:test'
 import { status } from '@grpc/grpc-js'
 import { ContainerState } from '#proto/generated/api.ts'
 import { CriError, failsWith } from '../cri-client.ts'
+import { cricketProgram } from '../cricket.ts'
 import { processesOf } from '../leftovers.ts'
 import { containerStatus, createContainer, startPod, until, untilExited } from '../pods.ts'
+import { Runtime } from '../runtime.ts'
 import { assertQuick, hostContainer, hostPod, IDLE, useFaultyWorld } from './faulty-world.ts'
 
 describe('an OCI runtime', () => {
@@ -223,6 +225,32 @@ describe('an OCI runtime', () => {
     await world.runtime.kill()
     await world.runtime.start()
     assert.equal((await containerStatus(world.cri, pod.containerId)).exitCode, 137)
+    await faulty.assertAllGoes()
+  })
+
+  it('H1, K1: whose delete hangs keeps only those waiting who want the container that has to be undone first', async () => {
+    const { sandbox, podSandboxId } = await aPod('undone')
+    const neighbour = await startPod(world.cri, await hostPod(world, 'goes-on'), hostContainer(world))
+    const config = hostContainer(world)
+    await world.runtime.stop()
+    const dying = cricketProgram(world.site)
+    const daemon = new Runtime({ ...dying, env: { ...dying.env, CRICKET_CRASH_POINT: 'CreateContainer/publish' } })
+    await daemon.start()
+    await assert.rejects(createContainer(daemon.cri, podSandboxId, sandbox, config), CriError)
+    await runtime.misbehave({ delete: { hang: true } })
+    const began = Date.now()
+    await world.runtime.start()
+    assert.ok(Date.now() - began < 30_000, 'long before the runtime is given up')
+    await assertQuick(world.cri)
+    const exec = { containerId: neighbour.containerId, cmd: ['true'], timeout: 10n }
+    assert.equal((await world.cri.runtime.execSync(exec)).exitCode, 0)
+    const request = { podSandboxId, config, sandboxConfig: sandbox }
+    const early = world.cri.runtime.createContainer(request, { timeoutMs: 1000 })
+    await assert.rejects(early, failsWith(status.DEADLINE_EXCEEDED))
+    await runtime.heal()
+    const { containerId } = await world.cri.runtime.createContainer(request)
+    const { containers } = await world.cri.runtime.listContainers({})
+    assert.deepEqual(containers.map(({ id }) => id).toSorted(), [containerId, neighbour.containerId].toSorted())
     await faulty.assertAllGoes()
   })
 
