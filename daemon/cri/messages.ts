@@ -12,6 +12,11 @@ export function required<T>(field: string, value: T | undefined): T {
 }
 
 /** The verbose `info` of status RPCs: one JSON text under the key that crictl prints. */
-export const verboseInfo = (info: unknown): { [key: string]: string } => ({
-  info: JSON.stringify(info, (_key, value) => (typeof value === 'bigint' ? Number(value) : value)),
-})
+export const verboseInfo = (info: unknown): { [key: string]: string } => ({ info: JSON.stringify(info, readable) })
+
+/** The holder is asked, as a Buffer among the values has become the list of its bytes by now. */
+function readable(this: Record<string, unknown>, key: string, value: unknown): unknown {
+  const original = this[key]
+  if (original instanceof Uint8Array) return Buffer.from(original).toString()
+  return typeof value === 'bigint' ? Number(value) : value
+}

@@ -1,5 +1,5 @@
 /** What every RPC has in common, written once: the caller's cancellation and deadline, the error map, the log line. */
-import type { handleUnaryCall, ServerUnaryCall } from '@grpc/grpc-js'
+import { type handleUnaryCall, type ServerUnaryCall, status } from '@grpc/grpc-js'
 import { RuntimeError } from '#proto/errors.ts'
 import type { Log } from '#proto/log.ts'
 import { statusFromError } from './status-from-error.ts'
@@ -26,11 +26,14 @@ export const unaryCalls =
       },
       (error) => {
         const failure = statusFromError(error, rpc, log)
-        report(`${failure.code}: ${failure.details}`, 'info')
+        report(`${failure.code}: ${failure.details}`, isNews(rpc, failure.code) ? 'info' : 'debug')
         callback(failure)
       },
     )
   }
+
+/** The kubelet asks after every container that it has removed, several times: that there is none is the answer it wants. */
+const isNews = (rpc: string, code: status): boolean => !(code === status.NOT_FOUND && /Stat(us|s)$/.test(rpc))
 
 function callerSignal<Req, Res>(call: ServerUnaryCall<Req, Res>, rpc: string): AbortSignal {
   const caller = new AbortController()
