@@ -1,6 +1,7 @@
 /** The command `cricket`: `serve` is the daemon, the other words tell about it. */
 import { linux } from '#linux/linux.ts'
 import { messageOf, RuntimeError } from '#proto/errors.ts'
+import { aboutImage } from './about-image.ts'
 import { renderConfig, renderDefaultConfig } from './config/document.ts'
 import { type CommandLine, parseFlags } from './config/flags.ts'
 import { loadConfig } from './config/load.ts'
@@ -19,9 +20,11 @@ const usage = `cricket ${VERSION}: a container runtime for Kubernetes and nothin
   cricket serve    run the daemon
   cricket config   print the configuration in effect; --default: the defaults, explained
   cricket ops      list what a running daemon is busy with, by stage
+  cricket image explain REFERENCE [NAMESPACE]
+                   tell which servers a pull would ask, in which order, and with whose credentials
   cricket version  print the version; --json: for programs
 
-Flags of serve, config and ops:
+Flags of serve, config, ops and image:
   --config FILE    the configuration file (/etc/cricket/config.yaml); drop-ins lie beside it in config.d/*.yaml
   --root DIR       what survives a reboot: images, layers, records
   --state DIR      what does not: sockets, bundles, namespaces
@@ -31,7 +34,14 @@ Flags of serve, config and ops:
 
 type Command = (line: CommandLine) => void | Promise<void>
 
-const commands: Record<string, { readonly switches: readonly string[]; readonly run: Command }> = {
+interface Word {
+  readonly switches: readonly string[]
+  /** How many words that are no flags. */
+  readonly positionals?: number
+  readonly run: Command
+}
+
+const commands: Record<string, Word> = {
   serve: { switches: [], run: serve },
   config: {
     switches: ['default'],
@@ -42,6 +52,7 @@ const commands: Record<string, { readonly switches: readonly string[]; readonly 
     switches: [],
     run: async ({ flags }) => print(await operationsTable(loadConfig({ flags }).listen)),
   },
+  image: { switches: [], positionals: 3, run: ({ flags, positionals }) => print(aboutImage(flags, positionals)) },
   version: {
     switches: ['json'],
     run: ({ switches }) => print(switches.has('json') ? versionJson() : `cricket ${VERSION}\n`),
@@ -101,7 +112,8 @@ async function main([word = 'help', ...args]: readonly string[]): Promise<void> 
   if (['help', '--help', '-h'].includes(word)) return print(usage)
   const command = commands[word]
   if (!command) throw new RuntimeError('invalid-argument', `Unknown command "${word}"; "cricket help" lists them`)
-  await command.run(parseFlags(args, { switches: command.switches }))
+  const { switches, positionals = 0 } = command
+  await command.run(parseFlags(args, { switches, positionals }))
 }
 
 main(process.argv.slice(2)).catch((error) => {

@@ -4,7 +4,7 @@
  */
 
 import { setTimeout as sleep } from 'node:timers/promises'
-import { isKind, RuntimeError } from '#proto/errors.ts'
+import { isKind, messageOf, RuntimeError } from '#proto/errors.ts'
 import type { Log } from '#proto/log.ts'
 import type { BlobStore } from '#storage/blob-store.ts'
 import { asDiskError } from '#storage/disk-errors.ts'
@@ -25,6 +25,8 @@ export interface DownloadInput {
 
 /** A try that brought less than this counts as one that did not move. */
 const PROGRESS = 64 * 1024
+/** How often what was kept may turn out to be bad: pieces of several servers can be in it. */
+const MAX_STARTS = 3
 
 /**
  * @throws RuntimeError failed-precondition (wrong size or digest), registry-unavailable, permission-denied,
@@ -35,38 +37,41 @@ export const downloadBlob = async (
   descriptor: Descriptor,
   signal: AbortSignal,
 ): Promise<void> => {
-  const { blobs, timing, log } = input
   const what = `blob "${descriptor.digest}"`
-  let startedOver = false
+  let starts = 1
   let fromStart = false
   for (let tries = 1; ; tries++) {
     signal.throwIfAborted()
-    const offset = fromStart ? 0 : await resumePoint(blobs, descriptor)
-    let moved = 0
-    const received = (bytes: number): void => {
-      moved += bytes
-      input.received(bytes)
-    }
+    const offset = fromStart ? 0 : await resumePoint(input.blobs, descriptor)
+    const attempt = new Attempt(input, descriptor, offset)
     try {
-      return await tryOnce({ ...input, received }, descriptor, offset, signal)
+      return await attempt.run(signal)
     } catch (error) {
       signal.throwIfAborted()
-      if (offset > 0 && !startedOver && isKind(error, 'failed-precondition')) {
-        // What was kept from before may be bad, not what came now.
-        log.info('Blob could not be resumed, starting over', { what, offset, cause: error.message })
-        startedOver = true
-        fromStart = true
+      fromStart = isKind(error, 'failed-precondition')
+      if (fromStart) {
+        if (!attempt.canStartOver() || starts++ >= MAX_STARTS) throw error
+        input.log.info('Blob is not what it should be, starting over', { what, offset, cause: messageOf(error) })
         continue
       }
       if (!(error instanceof PassingFailure)) throw error
-      fromStart = false
-      if (moved >= PROGRESS) tries = 1
-      if (tries >= timing.attempts) throw unavailable(`${error.message} (tried ${tries} times without progress)`, error)
-      const ms = pauseMs(timing, tries, error.retryAfterMs)
-      log.info('Blob was cut, going on', { what, failure: error.message, tries, pauseMs: ms })
-      await sleep(ms, undefined, { signal }).catch(() => signal.throwIfAborted())
+      if (attempt.moved >= PROGRESS) tries = 1
+      await pause(input, what, tries, error, signal)
     }
   }
+}
+
+const pause = async (
+  { timing, log }: DownloadInput,
+  what: string,
+  tries: number,
+  failure: PassingFailure,
+  signal: AbortSignal,
+): Promise<void> => {
+  if (tries >= timing.attempts) throw unavailable(`${failure.message} (tried ${tries} times without progress)`, failure)
+  const ms = pauseMs(timing, tries, failure.retryAfterMs)
+  log.info('Blob was cut, going on', { what, failure: failure.message, tries, pauseMs: ms })
+  await sleep(ms, undefined, { signal }).catch(() => signal.throwIfAborted())
 }
 
 const resumePoint = async (blobs: BlobStore, { digest, size }: Descriptor): Promise<number> => {
@@ -74,53 +79,75 @@ const resumePoint = async (blobs: BlobStore, { digest, size }: Descriptor): Prom
   return there <= size ? there : 0
 }
 
-const tryOnce = async (
-  input: DownloadInput,
-  descriptor: Descriptor,
-  offset: number,
-  signal: AbortSignal,
-): Promise<void> => {
-  const { digest, size } = descriptor
-  const stream = await open(input.source, descriptor, offset, signal)
-  const resumeFrom = stream.offset > 0 ? { resumeFrom: stream.offset } : {}
-  // The store must tell the source's failures from its own, and the source one broken connection from another.
-  let sourceFailure: RuntimeError | PassingFailure | undefined
-  async function* pieces(): AsyncGenerator<Uint8Array, void, undefined> {
+/** One try, and what is known of it afterwards. */
+class Attempt {
+  readonly #input: DownloadInput
+  readonly #descriptor: Descriptor
+  readonly #offset: number
+  #stream: BlobStream | undefined
+  /** Bytes that came. */
+  moved = 0
+
+  constructor(input: DownloadInput, descriptor: Descriptor, offset: number) {
+    this.#input = input
+    this.#descriptor = descriptor
+    this.#offset = offset
+  }
+
+  async run(signal: AbortSignal): Promise<void> {
+    const { digest, size } = this.#descriptor
+    const stream = await this.#open(signal)
+    this.#stream = stream
+    const resumeFrom = stream.offset > 0 ? { resumeFrom: stream.offset } : {}
+    // The store must tell the source's failures from its own, and the source one broken connection from another.
+    const failed: { error?: RuntimeError | PassingFailure } = {}
+    try {
+      await this.#input.blobs.put(digest, this.#pieces(stream, failed), { size, signal, ...resumeFrom })
+    } catch (error) {
+      throw failed.error ?? asDiskError(error, `Cannot store blob "${digest}"`)
+    } finally {
+      stream.discard()
+    }
+  }
+
+  /**
+   * Whether wrong bytes may be right next time: bad may be what was kept from before and not what came now; and what one
+   * server got wrong from beginning to end another one may have right.
+   */
+  canStartOver(): boolean {
+    return this.#offset > 0 || this.#stream?.blame?.() === true
+  }
+
+  async #open(signal: AbortSignal): Promise<BlobStream> {
+    const { digest, size } = this.#descriptor
+    // All of it may be there, only never checked: nothing to ask for.
+    if (this.#offset === size && size > 0) return { offset: size, bytes: nothing(), discard: () => {} }
+    try {
+      return await this.#input.source.blob(this.#descriptor, this.#offset, signal)
+    } catch (error) {
+      throw sortFailure(error, `blob "${digest}"`)
+    }
+  }
+
+  async *#pieces(
+    stream: BlobStream,
+    failed: { error?: RuntimeError | PassingFailure },
+  ): AsyncGenerator<Uint8Array, void, undefined> {
+    const { digest, size } = this.#descriptor
     let left = size - stream.offset
     try {
       for await (const piece of stream.bytes) {
         left -= piece.length
         if (left < 0) throw new RuntimeError('failed-precondition', `Blob "${digest}" is larger than the manifest says`)
-        input.received(piece.length)
+        this.moved += piece.length
+        this.#input.received(piece.length)
         yield piece
       }
       if (left > 0) throw new PassingFailure(`Blob "${digest}" ended ${left} bytes too early`)
     } catch (error) {
-      sourceFailure = sortFailure(error, `blob "${digest}"`)
-      throw sourceFailure
+      failed.error = sortFailure(error, `blob "${digest}"`)
+      throw failed.error
     }
-  }
-  try {
-    await input.blobs.put(digest, pieces(), { size, signal, ...resumeFrom })
-  } catch (error) {
-    throw sourceFailure ?? asDiskError(error, `Cannot store blob "${digest}"`)
-  } finally {
-    stream.discard()
-  }
-}
-
-const open = async (
-  source: ImageSource,
-  descriptor: Descriptor,
-  offset: number,
-  signal: AbortSignal,
-): Promise<BlobStream> => {
-  // All of it may be there, only never checked: nothing to ask for.
-  if (offset === descriptor.size && offset > 0) return { offset, bytes: nothing(), discard: () => {} }
-  try {
-    return await source.blob(descriptor, offset, signal)
-  } catch (error) {
-    throw sortFailure(error, `blob "${descriptor.digest}"`)
   }
 }
 

@@ -112,13 +112,18 @@ const firstOf = async (
   return ANONYMOUS
 }
 
+/** Whether a pod's pull secret goes to this server when it names none of its own. */
+export const isForPodsSecret = (
+  settings: Pick<CredentialSettings, 'shareWithMirrors'>,
+  { server, reference }: Pick<CredentialQuestion, 'server' | 'reference'>,
+): boolean => server === reference.domain || isSharedWith(settings, reference, server)
+
 const podCredentials = (settings: CredentialSettings, question: CredentialQuestion): Credentials => {
   const { auth, server, reference } = question
   if (!auth) return ANONYMOUS
   // Some pull secrets are for the mirror and say so.
   if (auth.serverAddress && isServerOf(auth.serverAddress, server)) return readCredentials(auth, server)
-  const isMeant = server === reference.domain || isSharedWith(settings, reference, server)
-  return isMeant ? readCredentials(auth, reference.domain) : ANONYMOUS
+  return isForPodsSecret(settings, question) ? readCredentials(auth, reference.domain) : ANONYMOUS
 }
 
 /** "<namespace>-<sha256 of the image name>.json" as credential providers write it, then "<namespace>.json". */

@@ -3,7 +3,7 @@
  * so that a renewed certificate counts at once; equal content shares sockets.
  */
 
-import { createHash } from 'node:crypto'
+import { createHash, X509Certificate } from 'node:crypto'
 import { readFileSync, statSync } from 'node:fs'
 import * as tls from 'node:tls'
 import { messageOf } from '#proto/errors.ts'
@@ -56,20 +56,26 @@ const readPem = (file: string, what: string): string => {
 
 /** Broken PEM, or a key of another certificate, is found here and not as a riddle at the first request. */
 const checked = (files: TlsFiles, connection: Connection): Connection => {
-  const usable = (names: readonly string[], options: tls.SecureContextOptions): void => {
+  const usable = (names: readonly string[], use: () => unknown): void => {
     try {
-      tls.createSecureContext(options)
+      use()
     } catch (error) {
-      throw badFile(names.join('" and "'), `cannot be used: ${messageOf(error)}`, error)
+      throw badFile([...new Set(names)].join('" and "'), `cannot be used: ${messageOf(error)}`, error)
     }
   }
-  for (const [index, ca] of connection.ca.entries()) usable([files.ca[index] ?? ''], { ca })
-  for (const [index, { cert, key }] of connection.clients.entries()) {
-    const { cert: certFile = '', key: keyFile = '' } = files.clients[index] ?? {}
-    usable([...new Set([certFile, keyFile])], { cert, key })
+  // A context passes over what is no certificate.
+  for (const [index, ca] of connection.ca.entries()) {
+    usable([files.ca[index] ?? ''], () => certificatesIn(ca).map((pem) => new X509Certificate(pem)))
+  }
+  for (const [index, pair] of connection.clients.entries()) {
+    const { cert = '', key = '' } = files.clients[index] ?? {}
+    usable([cert, key], () => tls.createSecureContext(pair))
   }
   return connection
 }
+
+const certificatesIn = (pem: string): string[] =>
+  pem.match(/-----BEGIN CERTIFICATE-----[\s\S]*?-----END CERTIFICATE-----/g) ?? []
 
 /** What https.request needs for it. */
 export const tlsOptions = (connection: Connection): tls.ConnectionOptions => ({

@@ -21,10 +21,10 @@ export class MirroredSource implements ImageSource {
   readonly #servers: readonly Server[]
   readonly #reachability: Reachability
   readonly #log: Log
-  /** Served something in this pull. */
-  #good: Server | undefined
-  /** Broke off in the middle of a blob. */
+  /** Could not give something in this pull: asked after the others from then on. */
   readonly #stumbled = new Set<Server>()
+  /** Turned out to speak no TLS: only then its plain twin may be asked. */
+  readonly #withoutTls = new Set<string>()
   /** Gave wrong bytes for these digests. */
   readonly #liars = new Map<Digest, Set<Server>>()
 
@@ -50,30 +50,33 @@ export class MirroredSource implements ImageSource {
       const stream = await server.source.blob(descriptor, offset, signal, end)
       return {
         ...stream,
-        bytes: this.#watched(server, stream.bytes),
+        bytes: this.#watched(server, stream, end ?? descriptor.size),
         blame: () => this.#blame(server, descriptor.digest),
       }
     })
   }
 
-  /** Who served last comes first, who broke off or cannot be reached last, who lied about this digest not at all. */
+  /** In their order, but who stumbled last, and who lied about this digest not at all. */
   #byDigest(digest: Digest): Server[] {
-    const able = this.#servers.filter(({ endpoint }) => endpoint.servesDigests)
-    const honest = able.filter((server) => !this.#liars.get(digest)?.has(server))
-    const first = honest.filter((server) => server === this.#good && !this.#stumbled.has(server))
-    const rest = honest.filter((server) => !first.includes(server))
-    const whole = rest.filter((server) => !this.#stumbled.has(server))
-    return [...first, ...whole, ...rest.filter((server) => this.#stumbled.has(server))]
+    const liars = this.#liars.get(digest)
+    const able = this.#servers.filter((server) => server.endpoint.servesDigests && !liars?.has(server))
+    return [...able.filter((server) => !this.#isLate(server)), ...able.filter((server) => this.#isLate(server))]
+  }
+
+  /** A twin that must wait for what its TLS side says stays behind it. */
+  #isLate(server: Server): boolean {
+    if (this.#stumbled.has(server)) return true
+    const { isPlainTwin, name } = server.endpoint
+    return isPlainTwin && !this.#withoutTls.has(name)
   }
 
   async #ask<T>(able: readonly Server[], signal: AbortSignal, work: (server: Server) => Promise<T>): Promise<T> {
     const failures: { server: Server; error: unknown }[] = []
     for (const server of this.#reachability.lastResortLast(able)) {
       signal.throwIfAborted()
-      if (server.endpoint.isPlainTwin && !speaksNoTls(failures.at(-1)?.error)) continue
+      if (server.endpoint.isPlainTwin && !this.#withoutTls.has(server.endpoint.name)) continue
       try {
         const result = await work(server)
-        this.#good = server
         this.#reachability.works(server.endpoint)
         return result
       } catch (error) {
@@ -85,7 +88,10 @@ export class MirroredSource implements ImageSource {
     throw this.#verdict(failures)
   }
 
-  #note({ endpoint }: Server, error: unknown, hasOthers: boolean): void {
+  #note(server: Server, error: unknown, hasOthers: boolean): void {
+    const { endpoint } = server
+    this.#stumbled.add(server)
+    if (speaksNoTls(error)) this.#withoutTls.add(endpoint.name)
     if (isKind(error, 'registry-unavailable')) this.#reachability.fails(endpoint)
     if (!hasOthers) return
     const failure = error instanceof Error ? error.message : String(error)
@@ -114,13 +120,19 @@ export class MirroredSource implements ImageSource {
     })
   }
 
-  async *#watched(server: Server, bytes: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void, undefined> {
+  /** A stream that ends early is no error of the connection, but the next try is better made elsewhere. */
+  async *#watched(server: Server, stream: BlobStream, end: number): AsyncGenerator<Uint8Array, void, undefined> {
+    let left = end - stream.offset
     try {
-      yield* bytes
+      for await (const piece of stream.bytes) {
+        left -= piece.length
+        yield piece
+      }
     } catch (error) {
       this.#stumbled.add(server)
       throw error
     }
+    if (left > 0) this.#stumbled.add(server)
   }
 
   #blame(server: Server, digest: Digest): boolean {

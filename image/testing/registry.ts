@@ -6,8 +6,10 @@
 import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { TLSSocket } from 'node:tls'
 import type { BuiltDocument, BuiltImage, BuiltIndex } from './image-builder.ts'
 
 export interface SeenRequest {
@@ -16,6 +18,18 @@ export interface SeenRequest {
   readonly url: string
   readonly headers: IncomingMessage['headers']
   readonly body: string
+  /** Common name of the certificate that the client showed. */
+  readonly client: string | undefined
+}
+
+/** PEM. A client may show a certificate; who does not is served too. */
+export interface ServerTls {
+  readonly cert: string
+  readonly key: string
+  /** Who vouches for clients. */
+  readonly ca?: string
+  readonly requireClient?: boolean
+  readonly maxVersion?: 'TLSv1.1'
 }
 
 /** What to do instead of the honest answer. */
@@ -72,15 +86,26 @@ export class TestRegistry implements AsyncDisposable {
   readonly #tokens = new Set<string>()
   #faults: { fault: Fault; left: number }[] = []
 
-  private constructor(access: RegistryAccess) {
+  private constructor(access: RegistryAccess, tls: ServerTls | undefined) {
     this.access = access
-    this.#server = createServer((request, response) => {
+    const handle = (request: IncomingMessage, response: ServerResponse): void => {
       this.#handle(request, response).catch(() => response.destroy())
-    })
+    }
+    this.#server = tls
+      ? createTlsServer(
+          {
+            ...tls,
+            requestCert: tls.ca !== undefined,
+            rejectUnauthorized: tls.requireClient ?? false,
+            ...(tls.maxVersion && { minVersion: 'TLSv1', ciphers: 'DEFAULT@SECLEVEL=0' }),
+          },
+          handle,
+        )
+      : createServer(handle)
   }
 
-  static async start(access: RegistryAccess = { kind: 'open' }): Promise<TestRegistry> {
-    const registry = new TestRegistry(access)
+  static async start(access: RegistryAccess = { kind: 'open' }, tls?: ServerTls): Promise<TestRegistry> {
+    const registry = new TestRegistry(access, tls)
     await new Promise<void>((resolve) => registry.#server.listen(0, '127.0.0.1', resolve))
     return registry
   }
@@ -126,7 +151,7 @@ export class TestRegistry implements AsyncDisposable {
     const { method = '', url = '', headers } = request
     let body = ''
     for await (const piece of request) body += piece
-    this.requests.push({ method, url, headers, body })
+    this.requests.push({ method, url, headers, body, client: clientOf(request) })
     const misdeed = this.#takeFault(url)
     if (misdeed?.do === 'hold') await misdeed.until()
     if (misdeed?.do === 'reset') return void request.socket.resetAndDestroy()
@@ -135,7 +160,7 @@ export class TestRegistry implements AsyncDisposable {
       return
     }
     if (misdeed?.do === 'endless') return endless(response)
-    const answer = this.#answer({ method, url, headers, body }, misdeed?.do === 'ignore-range')
+    const answer = this.#answer({ method, url, headers, body, client: undefined }, misdeed?.do === 'ignore-range')
     await deliver(response, answer, misdeed)
   }
 
@@ -208,6 +233,12 @@ export class TestRegistry implements AsyncDisposable {
   }
 }
 
+const clientOf = ({ socket }: IncomingMessage): string | undefined => {
+  if (!(socket instanceof TLSSocket)) return undefined
+  const name = socket.getPeerCertificate()?.subject?.CN
+  return Array.isArray(name) ? name[0] : name
+}
+
 interface Answer {
   readonly status: number
   readonly headers: Record<string, string>
@@ -224,11 +255,13 @@ const failure = (status: number, code: string, headers: Record<string, string> =
 })
 
 const ranged = (blob: Buffer, range: string | undefined): Answer => {
-  const start = Number(/^bytes=(\d+)-$/.exec(range ?? '')?.[1] ?? Number.NaN)
-  if (Number.isNaN(start)) return { status: 200, headers: {}, body: blob }
+  const [, first, last] = /^bytes=(\d+)-(\d*)$/.exec(range ?? '') ?? []
+  if (first === undefined) return { status: 200, headers: {}, body: blob }
+  const start = Number(first)
   if (start >= blob.length) return { status: 416, headers: {}, body: Buffer.alloc(0) }
-  const headers = { 'content-range': `bytes ${start}-${blob.length - 1}/${blob.length}` }
-  return { status: 206, headers, body: blob.subarray(start) }
+  const end = last ? Math.min(Number(last) + 1, blob.length) : blob.length
+  const headers = { 'content-range': `bytes ${start}-${end - 1}/${blob.length}` }
+  return { status: 206, headers, body: blob.subarray(start, end) }
 }
 
 const deliver = async (response: ServerResponse, answer: Answer, misdeed: Misdeed | undefined): Promise<void> => {
