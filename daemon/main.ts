@@ -13,6 +13,7 @@ import { createLog } from './logging.ts'
 import { connectSupervisor } from './notify.ts'
 import { crashPoint } from './operations/crash-point.ts'
 import { adoptOrphans } from './reap-orphans.ts'
+import { relabelCommand } from './selinux/relabel-command.ts'
 import { API_VERSION, RUNTIME_NAME, VERSION } from './version.ts'
 
 const usage = `cricket ${VERSION}: a container runtime for Kubernetes and nothing else
@@ -53,6 +54,8 @@ const commands: Record<string, Word> = {
     run: async ({ flags }) => print(await operationsTable(loadConfig({ flags }).listen)),
   },
   image: { switches: [], positionals: 3, run: ({ flags, positionals }) => print(aboutImage(flags, positionals)) },
+  // For the daemon's own use.
+  relabel: { switches: [], run: relabelCommand },
   version: {
     switches: ['json'],
     run: ({ switches }) => print(switches.has('json') ? versionJson() : `cricket ${VERSION}\n`),

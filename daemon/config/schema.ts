@@ -124,6 +124,12 @@ const container = section({
     .array(absolutePath())
     .default([])
     .describe('Sources of mounts that are not made when they are missing: the container is refused.'),
+  trustVolumeLabels: z
+    .boolean()
+    .default(false)
+    .describe(
+      'On a host with SELinux: whether a volume whose top directory has the label of the container is taken to have it throughout, and is not walked again. Cricket labels the top last.',
+    ),
   cdiSpecDirs: z
     .array(absolutePath())
     .default(['/etc/cdi', '/var/run/cdi'])

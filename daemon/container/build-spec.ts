@@ -14,6 +14,7 @@ import type { MountSource } from '../oci/spec/host.ts'
 import { namespaceModes } from '../oci/spec/namespaces.ts'
 import { checkRootfsShape } from '../oci/spec/rootfs-shape.ts'
 import { readUserFiles, type UserFiles } from '../oci/spec/rootfs-user.ts'
+import { selinuxLabels } from '../oci/spec/selinux.ts'
 import type { OciSpec } from '../oci/spec/types.ts'
 import { specFacts } from '../oci/spec-facts.ts'
 import type { Parts } from '../parts.ts'
@@ -21,13 +22,15 @@ import type { ContainerPaths } from '../paths.ts'
 import { podHostname } from '../sandbox/etc-files.ts'
 import { podIdMap, podNamespaces, type Sandbox } from '../sandbox/sandbox.ts'
 import { rootOf } from '../sandbox/user-namespaces.ts'
+import { setFileLabel } from '../selinux/file-labels.ts'
+import { relabelVolumes, type VolumeLabels } from '../selinux/relabel-volumes.ts'
 import { bindSources } from './bound-mounts.ts'
 import { configuredMounts, configuredRlimits, withConfiguredDevices } from './configured.ts'
 import type { Container, ContainerProcess } from './container.ts'
 import { makeDeclaredVolumes } from './declared-volumes.ts'
 import { nodeFeatures } from './node-features.ts'
 
-export type SpecNeeds = Pick<Parts, 'config' | 'containers' | 'linux' | 'paths' | 'specHost'>
+export type SpecNeeds = Pick<Parts, 'config' | 'containers' | 'linux' | 'log' | 'paths' | 'specHost'>
 
 export interface SpecInput {
   readonly sandbox: Sandbox
@@ -45,10 +48,8 @@ export interface BuiltSpec {
 }
 
 /** The OCI spec of a container whose rootfs is mounted. @throws RuntimeError what the builder refuses */
-export async function buildSpec(
-  needs: SpecNeeds,
-  { sandbox, container, image, handler, volumes }: SpecInput,
-): Promise<BuiltSpec> {
+export async function buildSpec(needs: SpecNeeds, input: SpecInput): Promise<BuiltSpec> {
+  const { sandbox, container, image, handler, volumes } = input
   const { record } = container
   const paths = needs.paths.sandbox(sandbox.record.id)
   const own = needs.paths.container(record.id)
@@ -62,6 +63,8 @@ export async function buildSpec(
     { defaultSeccomp: handler.seccompProfile, privilegedSeccomp: settings.privilegedSeccompProfile },
     settings.rejectMissingSources,
   )
+  const labels = volumeLabels(needs, input, extra.annotations.features.trustVolumeLabels === 'true')
+  await relabelVolumes(config, facts.mountSources ?? new Map(), labels, { linux: needs.linux, log: needs.log })
   const idMap = podIdMap(sandbox.record.config)
   const sources = bindSources(needs, own, config, facts.mountSources ?? new Map(), idMap)
   checkRootfsShape(needs.linux, rootfs)
@@ -105,10 +108,15 @@ export async function buildSpec(
     privilegedDevices: !handler.privilegedWithoutHostDevices,
     accountFilePaths: own,
     mountSources: new Map([...sources, ...volumes]),
+    ...(sandbox.record.selinuxLevel !== undefined && { selinuxLevel: sandbox.record.selinuxLevel }),
     annotations: extra.annotations,
     node: extra.node,
   })
   await writeAccountFiles(own, built.accountFiles, rootOf(idMap))
+  for (const name of ['passwd', 'group'] as const) {
+    if (built.accountFiles[name] !== undefined) setFileLabel(needs.linux, own[name], labels.mount)
+  }
+  for (const { source } of declared) setFileLabel(needs.linux, source, labels.mount)
   const warnings = [...extra.warnings, ...built.warnings]
   const edits = findCdiDevices(settings.cdiSpecDirs, cdiDeviceNames(config), (why) => warnings.push(why))
   const edited = applyCdiEdits(built.spec, edits, hostDevice)
@@ -124,6 +132,25 @@ export async function buildSpec(
       user: { ...built.user, supplementalGroups: [...built.user.supplementalGroups] },
       stopSignal: built.stopSignal,
     },
+  }
+}
+
+function volumeLabels(needs: SpecNeeds, { sandbox, container }: SpecInput, isAsked: boolean): VolumeLabels {
+  const { config } = needs
+  const { config: pod, selinuxLevel } = sandbox.record
+  const modes = namespaceModes(container.record.config, pod)
+  const { process, mount } = selinuxLabels({
+    container: container.record.config.linux?.securityContext,
+    sandbox: pod.linux?.securityContext,
+    host: needs.specHost,
+    podLevel: selinuxLevel,
+    sharesNode: modes.pid === 'host' || modes.ipc === 'host',
+  })
+  return {
+    process,
+    mount,
+    trustTop: isAsked || config.container.trustVolumeLabels,
+    own: [config.root, config.state],
   }
 }
 

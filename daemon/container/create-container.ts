@@ -24,6 +24,7 @@ import type { Parts } from '../parts.ts'
 import { sameConfig } from '../same-config.ts'
 import { podIdMap, type Sandbox } from '../sandbox/sandbox.ts'
 import { letPass } from '../sandbox/user-namespaces.ts'
+import { containerFileLabel, contextOption } from '../selinux/file-labels.ts'
 import { untilUndone } from '../undoing.ts'
 import { unbindSources } from './bound-mounts.ts'
 import { type BuiltSpec, buildSpec } from './build-spec.ts'
@@ -273,9 +274,12 @@ async function makeBundle(needs: CreateNeeds, input: BundleInput, rollback: Roll
   const idMap = podIdMap(input.sandbox.record.config)
   await letPass(paths.dir, idMap)
   await mkdir(paths.volumes, { mode: 0o711 })
-  await needs.storage.rootfs.create({ id, layers: input.image.diffIds, mountpoint: paths.rootfs, idMap })
+  const label = containerFileLabel(needs.specHost, input.sandbox.record, input.container.record.config)
+  const layers = input.image.diffIds
+  const options = contextOption(label)
+  await needs.storage.rootfs.create({ id, layers, mountpoint: paths.rootfs, idMap, options })
   rollback.defer('rootfs', () => needs.storage.rootfs.remove(id))
-  const volumes = await mountImageVolumes(needs, paths, input.container.record, rollback, idMap)
+  const volumes = await mountImageVolumes(needs, paths, input.container.record, rollback, { idMap, options })
   rollback.defer('mounts', () => unbindSources(needs, paths, input.container.record.config))
   const built = await buildSpec(needs, { ...input, volumes })
   await writeFile(paths.spec, specText(built.spec), { mode: 0o600 })

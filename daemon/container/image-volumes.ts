@@ -72,13 +72,13 @@ export async function mountImageVolumes(
   paths: ContainerPaths,
   record: VolumesOf,
   rollback: Rollback,
-  idMap: IdMap | undefined,
+  { idMap, options }: { readonly idMap: IdMap | undefined; readonly options: readonly string[] },
 ): Promise<Map<number, MountSource>> {
   const sources = new Map<number, MountSource>()
   for (const volume of record.imageVolumes) {
     const id = volumeId(record.id, volume)
     const mountpoint = join(paths.volumes, String(volume.mount))
-    await makeVolume(needs, { id, mountpoint, volume, idMap })
+    await makeVolume(needs, { id, mountpoint, volume, idMap, options })
     rollback.defer('image volume', () => needs.storage.rootfs.remove(id))
     const subPath = record.config.mounts[volume.mount]?.imageSubPath ?? ''
     sources.set(volume.mount, {
@@ -90,10 +90,16 @@ export async function mountImageVolumes(
   return sources
 }
 
-async function makeVolume(
-  needs: VolumeNeeds,
-  { id, mountpoint, volume, idMap }: { id: string; mountpoint: string; volume: ImageVolume; idMap: IdMap | undefined },
-): Promise<void> {
+interface NewVolume {
+  readonly id: string
+  readonly mountpoint: string
+  readonly volume: ImageVolume
+  readonly idMap: IdMap | undefined
+  /** Of the mount. */
+  readonly options: readonly string[]
+}
+
+async function makeVolume(needs: VolumeNeeds, { id, mountpoint, volume, idMap, options }: NewVolume): Promise<void> {
   try {
     const layers = volume.layers.map(parseDiffId)
     await needs.storage.rootfs.create({
@@ -101,7 +107,7 @@ async function makeVolume(
       layers,
       mountpoint,
       readonly: true,
-      options: ['nosuid', 'nodev'],
+      options: ['nosuid', 'nodev', ...options],
       idMap,
     })
   } catch (cause) {

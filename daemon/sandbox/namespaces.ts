@@ -20,8 +20,9 @@ const networkDefaults = { 'net.ipv4.ping_group_range': '0 2147483647', 'net.ipv4
 /**
  * Make and pin what the pod does not share with the host; set host name, loopback and sysctls inside; mount /dev/shm.
  * A pod on the host network keeps the host's UTS namespace too, as its host name is the node's.
+ * @param label of what lies in /dev/shm, on a host with SELinux
  */
-export function makeNamespaces(linux: Linux, paths: SandboxPaths, config: PodSandboxConfig): void {
+export function makeNamespaces(linux: Linux, paths: SandboxPaths, config: PodSandboxConfig, label?: string): void {
   const { hostNetwork, hostIpc } = podNamespaces(config)
   const sysctls = [
     ...podSysctls(hostNetwork ? {} : networkDefaults, { hostNetwork, hostIpc }),
@@ -42,7 +43,12 @@ export function makeNamespaces(linux: Linux, paths: SandboxPaths, config: PodSan
   else if (kinds.length > 0) linux.createNamespaces({ kinds, pins, inside })
   if (!hostIpc) {
     mkdirSync(paths.shm, { mode: 0o1777 })
-    linux.mountTmpfs(paths.shm, { sizeBytes: shmBytes, mode: 0o1777, flags: ['nosuid', 'nodev', 'noexec'] })
+    linux.mountTmpfs(paths.shm, {
+      sizeBytes: shmBytes,
+      mode: 0o1777,
+      flags: ['nosuid', 'nodev', 'noexec'],
+      context: label,
+    })
     if (map) chownSync(paths.shm, map.uids.hostId, map.gids.hostId)
   }
 }

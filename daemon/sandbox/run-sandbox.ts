@@ -13,6 +13,8 @@ import { type RuntimeUsed, runtimeUsed } from '../oci/runtime-handlers.ts'
 import type { Operation } from '../operations/operations.ts'
 import type { Parts } from '../parts.ts'
 import { sameConfig } from '../same-config.ts'
+import { podLabels, setFileLabel } from '../selinux/file-labels.ts'
+import { freeLevel } from '../selinux/pod-level.ts'
 import { untilUndone } from '../undoing.ts'
 import { writeEtcFiles, writeHosts } from './etc-files.ts'
 import { type InitNeeds, startInit, stopInit } from './init-process.ts'
@@ -77,6 +79,10 @@ async function run(
   const id = mintSandboxId()
   const log = needs.log.child({ sandbox: id })
   await using rollback = new Rollback((what, cause) => log.warn('Left behind by a failed creation', { what, cause }))
+  if (!podNamespaces(config).hostNetwork) {
+    operation.enter('network ready')
+    await needs.network.untilReady(signal)
+  }
   const record: SandboxRecord = {
     version: 1,
     id,
@@ -87,11 +93,9 @@ async function run(
     bootId: needs.bootId,
     cookie: randomBytes(16).toString('hex'),
     config,
+    ...(needs.specHost.selinuxEnabled && { selinuxLevel: podLevel(needs, config) }),
   }
-  if (!podNamespaces(config).hostNetwork) {
-    operation.enter('network ready')
-    await needs.network.untilReady(signal)
-  }
+  const label = podLabels(needs.specHost, record).mount
   operation.enter('record')
   const sandbox = await needs.sandboxes.create(record, { state: 'creating' })
   rollback.defer('sandbox record', () => needs.sandboxes.delete(id))
@@ -101,14 +105,16 @@ async function run(
   for (const dir of [paths.dir, paths.etc, paths.namespaces]) await mkdir(dir, { mode: 0o711 })
   rollback.defer('sandbox directory', () => rm(paths.dir, { recursive: true, force: true }))
   await writeEtcFiles(paths, config)
+  for (const path of [paths.hostname, paths.resolvConf]) setFileLabel(needs.linux, path, label)
 
   operation.enter('namespaces')
   rollback.defer('namespaces', () => releaseNamespaces(needs.linux, paths))
-  await makeNamespaces(needs.linux, paths, config)
+  await makeNamespaces(needs.linux, paths, config, label)
 
   operation.enter('network')
   const ips = await connect(needs, record, rollback, signal, operation)
   await writeHosts(paths, config, ips)
+  setFileLabel(needs.linux, paths.hosts, label)
 
   operation.enter('init')
   const { sharedPid } = podNamespaces(config)
@@ -120,6 +126,11 @@ async function run(
   operation.enter('reply')
   return id
 }
+
+/** Taken by the pod's record, which has to be made in the same tick. */
+const podLevel = ({ sandboxes }: Pick<Parts, 'sandboxes'>, { linux }: PodSandboxConfig): string =>
+  linux?.securityContext?.selinuxOptions?.level ||
+  freeLevel(new Set(sandboxes.all().map(({ record }) => record.selinuxLevel ?? '')))
 
 /** The pod's addresses; none on the host network. */
 async function connect(

@@ -34,6 +34,8 @@ const SandboxRecord = z.object({
   /** Proves to the monitor of the init process that a connection comes from this daemon. */
   cookie: z.string(),
   config: messageText(PodSandboxConfig.decode),
+  /** On a host with SELinux: what sets this pod's files and processes apart from those of others. */
+  selinuxLevel: z.string().optional(),
 })
 export type SandboxRecord = z.infer<typeof SandboxRecord>
 

@@ -2,10 +2,10 @@
 
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
-import { SecurityProfile_ProfileType } from '#proto/generated/api.ts'
+import { NamespaceMode, SecurityProfile_ProfileType } from '#proto/generated/api.ts'
 import { FAILED_PRECONDITION, INVALID_ARGUMENT, refused, security, useAttacks } from './attack.ts'
 
 describe('hostile profiles:', () => {
@@ -56,5 +56,27 @@ describe('hostile profiles:', () => {
       FAILED_PRECONDITION,
       /SELinux is not enabled on this host/,
     )
+    const selinuxOptions = { type: 'container_t', level: 's0:c1,c2' }
+    const securityContext = { namespaceOptions: { pid: NamespaceMode.CONTAINER }, selinuxOptions }
+    const { cgroupParent } = world.site
+    refused(
+      await attempt({ sandbox: { linux: { cgroupParent, securityContext } } }),
+      FAILED_PRECONDITION,
+      /SELinux is not enabled on this host/,
+    )
+  })
+
+  it('B9: files of the node are never relabelled', async () => {
+    const { info } = await world.cri.runtime.status({ verbose: true })
+    const host: { selinux: boolean } = JSON.parse(info.host ?? '{}')
+    const changed = () => ['/etc/hosts', '/usr', '/home'].map((path) => statSync(path).ctimeMs)
+    const before = changed()
+    for (const hostPath of ['/etc/hosts', '/usr', '/home', world.site.path('state'), world.site.path('root')]) {
+      const mounts = [{ containerPath: '/m', hostPath, readonly: true, selinuxRelabel: true }]
+      const outcome = await attempt({ config: { mounts } })
+      if (host.selinux) refused(outcome, INVALID_ARGUMENT, /belongs to the node and is never relabelled/, hostPath)
+      else assert.equal(outcome.error, undefined, 'without SELinux there is nothing to relabel')
+    }
+    assert.deepEqual(changed(), before)
   })
 })

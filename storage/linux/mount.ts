@@ -107,9 +107,13 @@ export const unmount = (target: string, { detach = false }: { detach?: boolean }
 /** Mounts a new tmpfs; nosuid, nodev and noexec unless other flags are given. `mode` is that of its root (0755). */
 export const mountTmpfs = (
   target: string,
-  { sizeBytes, mode = 0o755, flags = ['nosuid', 'nodev', 'noexec'] }: TmpfsOptions = {},
+  { sizeBytes, mode = 0o755, flags = ['nosuid', 'nodev', 'noexec'], context }: TmpfsOptions = {},
 ): void => {
-  const data = [`mode=${mode.toString(8)}`, ...(sizeBytes === undefined ? [] : [`size=${sizeBytes}`])]
+  const data = [
+    `mode=${mode.toString(8)}`,
+    ...(sizeBytes === undefined ? [] : [`size=${sizeBytes}`]),
+    ...(context === undefined ? [] : [`context="${context}"`]),
+  ]
   mount({ source: 'tmpfs', target, type: 'tmpfs', flags, data: data.join(',') })
 }
 
@@ -117,4 +121,6 @@ export interface TmpfsOptions {
   sizeBytes?: number | bigint
   mode?: number
   flags?: readonly MountFlag[]
+  /** The SELinux label of everything on it. */
+  context?: string | undefined
 }

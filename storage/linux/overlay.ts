@@ -87,6 +87,9 @@ const configure = (context: number, key: string, value?: string, subject?: strin
   if (result < 0) throw sysError(result, 'fsconfig', subject, contextLog(context) ?? `option "${key}"`)
 }
 
+/** The categories of an SELinux label are separated by commas, as options are. */
+const quoteCommas = (option: string): string => option.replace(/^(\w+)=(.*,.*)$/, '$1="$2"')
+
 const configureOption = (context: number, option: string): void => {
   const equals = option.indexOf('=')
   if (equals < 0) configure(context, option)
@@ -121,7 +124,7 @@ export const mountOverlayByOptions = (request: OverlayMount): void => {
     const parts = [`lowerdir=${lower.map(pathOf).join(':')}`]
     if (upper !== undefined) parts.push(`upperdir=${pathOf(upper)}`)
     if (work !== undefined) parts.push(`workdir=${pathOf(work)}`)
-    return [...parts, ...filesystemOptions(options)].join(',')
+    return [...parts, ...filesystemOptions(options).map(quoteCommas)].join(',')
   }
   const all = [...lower, ...(upper === undefined ? [] : [upper]), ...(work === undefined ? [] : [work])]
   const plain = all.every(isPlain) ? data((directory) => directory) : undefined

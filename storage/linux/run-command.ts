@@ -14,6 +14,10 @@ export interface CommandOptions {
   /** "/" when not given. */
   cwd?: string
   timeoutMs?: number
+  /** How long the program may go without writing to stdout. */
+  silenceMs?: number
+  /** Gets stdout as it comes, besides its being kept. An error thrown here ends the program. */
+  onStdout?: (chunk: Buffer) => void
   signal?: AbortSignal
   /** Bytes kept of stdout and of stderr each; the rest is read and dropped. 1 MiB when not given. */
   maxOutput?: number
@@ -92,6 +96,21 @@ class Command {
     this.#child.stdin?.end(input)
   }
 
+  /** Hands on what comes, and ends silence. */
+  watch({ onStdout, silenceMs }: CommandOptions): void {
+    const stop = () => this.stop('deadline-exceeded', `said nothing for ${silenceMs} ms`)
+    const silence = silenceMs === undefined ? undefined : setTimeout(stop, Math.min(silenceMs, MAX_TIMER_MS))
+    if (silence) this.#timers.push(silence)
+    this.#child.stdout?.on('data', (chunk: Buffer) => {
+      silence?.refresh()
+      try {
+        onStdout?.(chunk)
+      } catch (error) {
+        this.stop('internal', 'wrote what cannot be read', error)
+      }
+    })
+  }
+
   after(ms: number, action: () => void): void {
     this.#timers.push(setTimeout(action, ms))
   }
@@ -146,6 +165,7 @@ export const runCommand = async (
   if (signal?.aborted)
     throw new RuntimeError('cancelled', `"${path}" was cancelled before it started`, { cause: signal.reason })
   const command = new Command(path, args, options)
+  command.watch(options)
   const aborted = () => command.stop('cancelled', 'was cancelled', signal?.reason)
   if (timeoutMs !== undefined) {
     // A longer timer would fire at once.

@@ -22,6 +22,11 @@ export const FEATURES = {
   irqLoadBalancing: ['io.cricket.irq-load-balancing', 'irq-load-balancing.crio.io'],
   cpuCStates: ['io.cricket.cpu-c-states', 'cpu-c-states.crio.io'],
   cpuFreqGovernor: ['io.cricket.cpu-freq-governor', 'cpu-freq-governor.crio.io'],
+  trustVolumeLabels: [
+    'io.cricket.trust-volume-labels',
+    'try-skip-volume-selinux-label.crio.io',
+    'io.kubernetes.cri-o.TrySkipVolumeSELinuxLabel',
+  ],
 } as const satisfies Record<string, readonly string[]>
 
 export type Feature = keyof typeof FEATURES

@@ -23,7 +23,7 @@ import { oomScoreAdj, resourceLimits, withoutQuota } from './resources.ts'
 import { clampRlimits } from './rlimits.ts'
 import type { UserFiles } from './rootfs-user.ts'
 import { type ProfileFile, seccomp } from './seccomp.ts'
-import { selinuxLabels } from './selinux.ts'
+import { type SelinuxLabels, selinuxLabels } from './selinux.ts'
 import { stopSignal } from './stop-signal.ts'
 import type { OciLinux, OciMount, OciProcess, OciRlimit, OciSpec } from './types.ts'
 import { type ContainerUser, containerUser } from './user.ts'
@@ -154,6 +154,15 @@ const contextOf = (input: ContainerSpecInput): Context => {
   }
 }
 
+const labelsOf = (input: ContainerSpecInput, { security, modes }: Context): SelinuxLabels =>
+  selinuxLabels({
+    container: security,
+    sandbox: input.sandbox.linux?.securityContext,
+    host: input.host,
+    podLevel: input.selinuxLevel,
+    sharesNode: modes.pid === 'host' || modes.ipc === 'host',
+  })
+
 const mappedUser = (input: ContainerSpecInput, { security, mappings }: Context): ContainerUser => {
   const { passwd, group } = input.rootfs
   const user = containerUser({ security, imageUser: input.image.user, passwd, group })
@@ -189,7 +198,6 @@ const containerMounts = (input: ContainerSpecInput, context: Context, accounts: 
     sources: input.mountSources ?? new Map(),
     features: input.features,
     recursiveReadOnlyMounts: input.host.recursiveReadOnlyMounts,
-    selinuxEnabled: input.host.selinuxEnabled,
     privileged: context.privileged,
     readonlyRootfs: context.readonlyRootfs,
     bindSys: context.mappings !== undefined && context.modes.net === 'host',
@@ -208,7 +216,7 @@ const containerProcess = (input: ContainerSpecInput, context: Context, user: Con
   const { security, privileged, share } = context
   const oom = oomScoreAdj(container.linux?.resources?.oomScoreAdj ?? 0n, host)
   const armor = apparmor(security, host)
-  const { process: selinuxLabel } = selinuxLabels(security, host, input.selinuxLevel)
+  const { process: selinuxLabel } = labelsOf(input, context)
   const granted = capabilities({ privileged, requested: security?.capabilities, host: host.capabilities })
   const noNewPrivileges = security?.noNewPrivs ?? false
   const rlimits = clampRlimits(input.rlimits ?? [], host.hardLimits)
@@ -257,7 +265,7 @@ const containerLinux = (
   const { container, host } = input
   const { security, privileged, modes, mappings, share } = context
   const limits = resourceLimits(container.linux?.resources, host, input.pidsLimit)
-  const labels = selinuxLabels(security, host, input.selinuxLevel)
+  const labels = labelsOf(input, context)
   const { devices, rules } = deviceSet({
     privileged: privileged && (input.privilegedDevices ?? true),
     requested: container.devices,

@@ -18,7 +18,6 @@ export interface MountInput extends DefaultMountInput {
   readonly features: SpecFeatures
   /** Of the kernel. */
   readonly recursiveReadOnlyMounts: boolean
-  readonly selinuxEnabled: boolean
   /** Of the daemon: configured ones, generated files, volumes that the image declares. */
   readonly own: readonly OciMount[]
 }
@@ -145,11 +144,8 @@ const accessOptions = (field: string, mount: Mount, { features, recursiveReadOnl
  * `image_sub_path` says nothing here: the kubelet fills it with the sub path of every mount of a pod that has an image volume, and
  * has followed it in `host_path` already.
  */
-const hostSource = (field: string, index: number, mount: Mount, { sources, selinuxEnabled }: MountInput): string => {
+const hostSource = (field: string, index: number, mount: Mount, { sources }: MountInput): string => {
   const hostPath = absolutePath(`${field}.host_path`, mount.hostPath)
-  if (mount.selinuxRelabel && selinuxEnabled) {
-    throw new RuntimeError('unimplemented', `${field}.selinux_relabel is not supported yet`)
-  }
   const source = sources.get(index)
   const shared = source?.propagation === 'shared' || source?.propagation === 'shared-slave'
   if (mount.propagation === MountPropagation.PROPAGATION_BIDIRECTIONAL && !shared) {

@@ -126,6 +126,12 @@ const refusals: readonly Refusal[] = [
     /selinux_options/,
   ],
   [
+    'SELinux for the pod where there is none',
+    { sandbox: { linux: { securityContext: { namespaceOptions: { pid: 1 }, selinuxOptions: { type: 'x_t' } } } } },
+    'failed-precondition',
+    /selinux_options/,
+  ],
+  [
     'a malformed SELinux level',
     security({ selinuxOptions: { level: 'nonsense' } }),
     'invalid-argument',
@@ -177,12 +183,6 @@ const refusals: readonly Refusal[] = [
     /mounts\[0\]\.image "x" was not mounted/,
   ],
   ['a writable image', mount({ hostPath: '', image: { image: 'x' } }), 'invalid-argument', /read-only/],
-  [
-    'relabelling',
-    { ...mount({ selinuxRelabel: true }), host: { selinuxEnabled: true } },
-    'unimplemented',
-    /selinux_relabel/,
-  ],
   [
     'a device that is not there',
     { container: { devices: [{ hostPath: '/dev/x', permissions: 'r' }] } },

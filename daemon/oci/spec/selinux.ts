@@ -1,10 +1,25 @@
-/** SELinux labels of the process and of its mounts. */
-import type { LinuxContainerSecurityContext, SELinuxOption } from '#proto/generated/api.ts'
+/**
+ * SELinux labels of a container's process and of its files. Containers of a pod share one level, a pair of categories that
+ * no other pod has, so that pods cannot touch each other's files even where both run as the same user.
+ */
+import type { LinuxContainerSecurityContext, LinuxSandboxSecurityContext, SELinuxOption } from '#proto/generated/api.ts'
 import type { SpecHost } from './host.ts'
 import { impossible, invalid, quoted } from './refuse.ts'
 
+export interface SelinuxInput {
+  readonly container: LinuxContainerSecurityContext | undefined
+  /** What the pod asks for holds for its containers, part by part, unless they ask for something else. */
+  readonly sandbox?: LinuxSandboxSecurityContext | undefined
+  readonly host: Pick<SpecHost, 'selinuxEnabled'>
+  /** The level that is the pod's own. */
+  readonly podLevel?: string | undefined
+  /** Whether it sees the processes, or the shared memory, of the node. */
+  readonly sharesNode?: boolean
+}
+
 export interface SelinuxLabels {
   readonly process?: string
+  /** Of its files: root file system, volumes, what the daemon makes for it. */
   readonly mount?: string
   readonly warnings: readonly string[]
 }
@@ -13,29 +28,35 @@ const NAME = /^[a-zA-Z0-9_.-]{1,100}$/
 const LEVEL = /^s\d{1,2}(-s\d{1,2})?(:c\d{1,4}([.,]c\d{1,4})*(-s\d{1,2}:c\d{1,4}([.,]c\d{1,4})*)?)?$/
 
 /** The type that stands for "not confined by SELinux". */
-const UNCONFINED_TYPE = 'spc_t'
+export const UNCONFINED_TYPE = 'spc_t'
 
 /**
- * @param podLevel the level that the pod's containers share when the request names none
  * @throws RuntimeError invalid-argument for malformed parts; failed-precondition when labels that confine are asked for
  *   on a host without SELinux
  */
-export const selinuxLabels = (
-  security: LinuxContainerSecurityContext | undefined,
-  host: Pick<SpecHost, 'selinuxEnabled'>,
-  podLevel = 's0',
-): SelinuxLabels => {
-  const options = security?.selinuxOptions
-  if (options) checkOptions(options)
-  const isAsked = options !== undefined && Object.values(options).some((part) => part !== '')
+export const selinuxLabels = (input: SelinuxInput): SelinuxLabels => {
+  const { container, host, podLevel = 's0', sharesNode = false } = input
+  const options = merged(container?.selinuxOptions, input.sandbox?.selinuxOptions)
+  const isAsked = Object.values(options).some((part) => part !== '')
   if (!host.selinuxEnabled) return isAsked ? without(options) : { warnings: [] }
-  const level = options?.level || podLevel
-  const type = options?.type || (security?.privileged ? UNCONFINED_TYPE : 'container_t')
+  const isUnconfined = container?.privileged || sharesNode
+  const type = options.type || (isUnconfined ? UNCONFINED_TYPE : 'container_t')
+  // Who may do everything is not kept to one pod's categories.
+  const level = options.level || (type === UNCONFINED_TYPE ? 's0' : podLevel)
   return {
-    process: [options?.user || 'system_u', options?.role || 'system_r', type, level].join(':'),
-    mount: ['system_u', 'object_r', 'container_file_t', level].join(':'),
+    process: [options.user || 'system_u', options.role || 'system_r', type, level].join(':'),
+    mount: fileLabel(options.level || podLevel),
     warnings: [],
   }
+}
+
+/** The label of files that containers of this level may write. */
+export const fileLabel = (level: string): string => `system_u:object_r:container_file_t:${level}`
+
+const merged = (own: SELinuxOption | undefined, pods: SELinuxOption | undefined): SELinuxOption => {
+  for (const options of [own, pods]) if (options) checkOptions(options)
+  const part = (name: keyof SELinuxOption): string => own?.[name] || pods?.[name] || ''
+  return { user: part('user'), role: part('role'), type: part('type'), level: part('level') }
 }
 
 /** "Unconfined" is kept by a host that does not confine; anything else would be a promise broken silently. */
@@ -46,7 +67,8 @@ const without = (options: SELinuxOption): SelinuxLabels => {
   throw impossible('Cannot apply selinux_options: SELinux is not enabled on this host')
 }
 
-const checkOptions = (options: SELinuxOption): void => {
+/** @throws RuntimeError invalid-argument */
+export const checkOptions = (options: SELinuxOption): void => {
   for (const part of ['user', 'role', 'type'] as const) {
     const value = options[part]
     if (value !== '' && !NAME.test(value)) throw invalid(`selinux_options.${part} ${quoted(value)} is malformed`)

@@ -1,0 +1,4 @@
+/** `cricket relabel`, from the sources. */
+import { relabelCommand } from '../relabel-command.ts'
+
+relabelCommand()
