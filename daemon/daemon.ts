@@ -17,6 +17,7 @@ import type { Config } from './config/schema.ts'
 import { type ContainerStore, containerCodec, usesImage } from './container/container.ts'
 import { StopRaces } from './container/stop-races.ts'
 import { Watches } from './container/watches.ts'
+import { openIsolation } from './cpu-isolation/open-isolation.ts'
 import { type CriServer, serveCri } from './cri/server.ts'
 import { keepHouse } from './housekeeping.ts'
 import { imagesConfig } from './images-config.ts'
@@ -109,6 +110,7 @@ export async function startDaemon(
     locks: new KeyedLock(),
     watches: new Watches(),
     sandboxInits: new Map(),
+    isolation: openIsolation(config, paths, linux, log),
     stops: new StopRaces(),
   }
   logHost(log, host)

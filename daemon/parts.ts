@@ -11,6 +11,7 @@ import type { Config } from './config/schema.ts'
 import type { ContainerStore } from './container/container.ts'
 import type { StopRaces } from './container/stop-races.ts'
 import type { Watches } from './container/watches.ts'
+import type { CpuIsolation } from './cpu-isolation/cpu-isolation.ts'
 import type { SandboxId } from './ids.ts'
 import type { MonitorProgram } from './monitor/launch-monitor.ts'
 import type { MonitorClient } from './monitor/monitor-client.ts'
@@ -49,6 +50,8 @@ export interface Parts {
   readonly watches: Watches
   /** The monitors of the init processes of pods that share a PID namespace. */
   readonly sandboxInits: Map<SandboxId, MonitorClient>
+  /** What containers with processors of their own ask of the node. */
+  readonly isolation: CpuIsolation
   /** The stops in progress, which later callers can only shorten. */
   readonly stops: StopRaces
 }

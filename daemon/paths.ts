@@ -12,6 +12,8 @@ export interface Paths {
   readonly storage: string
   readonly images: string
   readonly networkCache: string
+  /** Settings of the node from before containers changed them. */
+  readonly cpuIsolation: string
   readonly sandboxRecords: string
   readonly containerRecords: string
   readonly sandboxes: string
@@ -57,6 +59,7 @@ export function pathsUnder(root: string, state: string): Paths {
     storage: join(root, 'storage'),
     images: join(root, 'images'),
     networkCache: join(root, 'network'),
+    cpuIsolation: join(root, 'cpu-isolation.json'),
     sandboxRecords: join(root, 'sandboxes'),
     containerRecords: join(root, 'containers'),
     sandboxes,

@@ -1,12 +1,13 @@
 /** What some nodes do beyond the CRI: by configuration, and by the annotations that a handler allows; seen from inside. */
 
 import assert from 'node:assert/strict'
+import { existsSync } from 'node:fs'
 import { chmod, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { status } from '@grpc/grpc-js'
-import type { ContainerConfig, DeepPartial } from '#proto/generated/api.ts'
+import { type ContainerConfig, type DeepPartial, LinuxContainerResources } from '#proto/generated/api.ts'
 import { failsWith } from './cri-client.ts'
 import { useWorld } from './harness.ts'
 import { see } from './see.ts'
@@ -194,6 +195,114 @@ describe('a node that decides for its pods', () => {
       asked(pod('blockio', 'fast')),
       failsWith(status.INVALID_ARGUMENT, /"fast" is not one of "slow"/),
     )
+    await world.assertNothingLeft()
+  })
+})
+
+describe('a container with processors of its own', () => {
+  const world = useWorld({
+    config: {
+      sections: {
+        runtimes: {
+          handlers: {
+            runc: {},
+            first: {
+              path: RUNC,
+              execCpuAffinity: 'first',
+              allowedAnnotations: ['cpu-quota.crio.io', 'cpu-load-balancing.crio.io', 'cpu-freq-governor.crio.io'],
+            },
+            last: { path: RUNC, execCpuAffinity: 'last' },
+          },
+        },
+      },
+    },
+  })
+  const ALLOWED = ['sh', '-c', 'sed -n "s/Cpus_allowed_list:\\t//p" /proc/self/status']
+
+  /** What a further command sees of the processors of a container that has these. */
+  const seenByExec = async (handler: string, cpusetCpus: string): Promise<string> => {
+    let seen = ''
+    const config = resources({ cpusetCpus })
+    await see(world, {
+      name: `exec-${handler || 'none'}`,
+      script: 'for i in $(seq 100); do test -e /tmp/end && exit; sleep 0.1; done',
+      handler,
+      config,
+      running: async (containerId) => {
+        const { stdout, stderr } = await world.cri.runtime.execSync({ containerId, cmd: ALLOWED, timeout: 20n })
+        seen = `${stdout}${stderr}`.trim()
+        await world.cri.runtime.execSync({ containerId, cmd: ['touch', '/tmp/end'], timeout: 20n })
+      },
+    })
+    return seen
+  }
+
+  it('runs further commands on the first or last of them, as its handler says', async (t) => {
+    if (availableParallelism() < 2) return t.skip('host lacks a second processor')
+    assert.equal(await seenByExec('first', '0-1'), '0')
+    assert.equal(await seenByExec('last', '0-1'), '1')
+    assert.equal(await seenByExec('', '0-1'), '0-1')
+    assert.match(await seenByExec('first', ''), /-/, 'a container without any of its own runs them anywhere')
+    await world.assertNothingLeft()
+  })
+
+  const own = { cpuShares: 1024n, cpusetCpus: '1', cpuQuota: 100_000n, cpuPeriod: 100_000n }
+  const quotaOf = async (containerId: string) => {
+    const path = join('/sys/fs/cgroup/cpu', world.site.cgroupParent, containerId, 'cpu.cfs_quota_us')
+    return (await readFile(path, 'utf8')).trim()
+  }
+
+  it('has no CPU limit where an annotation lifts it, also after its limits are updated', async (t) => {
+    if (availableParallelism() < 2) return t.skip('host lacks a second processor')
+    if (!existsSync('/sys/fs/cgroup/cpu')) return t.skip('host lacks cgroup version 1')
+    const annotations = { 'cpu-quota.crio.io': 'disable' }
+    const seen: string[] = []
+    const look = async (containerId: string) => {
+      seen.push(await quotaOf(containerId))
+      await world.cri.runtime.updateContainerResources({
+        containerId,
+        linux: LinuxContainerResources.fromPartial({ cpuQuota: 90_000n }),
+      })
+      seen.push(await quotaOf(containerId))
+    }
+    const script = 'true'
+    await see(world, {
+      name: 'lifted',
+      script,
+      handler: 'first',
+      pod: { annotations },
+      config: resources(own),
+      meanwhile: look,
+    })
+    await see(world, { name: 'limited', script, pod: { annotations }, config: resources(own), meanwhile: look })
+    // As many shares as processors: without that they are not its own.
+    const shared = resources({ ...own, cpuShares: 512n })
+    await see(world, {
+      name: 'shared',
+      script,
+      handler: 'first',
+      pod: { annotations },
+      config: shared,
+      meanwhile: look,
+    })
+    assert.deepEqual(seen, ['-1', '-1', '100000', '90000', '100000', '90000'])
+    await world.assertNothingLeft()
+  })
+
+  it('does not start when the host cannot do what it asks of its processors', async () => {
+    const annotations = { 'cpu-freq-governor.crio.io': 'no_such_governor' }
+    const config = resources(own)
+    const asked = see(world, { name: 'governor', script: 'true', handler: 'first', pod: { annotations }, config })
+    await assert.rejects(asked, failsWith(status.FAILED_PRECONDITION, /cpufreq|no_such_governor/))
+    const malformed = { 'cpu-load-balancing.crio.io/main': 'perhaps' }
+    const refused = see(world, {
+      name: 'bad',
+      script: 'true',
+      handler: 'first',
+      pod: { annotations: malformed },
+      config,
+    })
+    await assert.rejects(refused, failsWith(status.INVALID_ARGUMENT, /cpu-load-balancing: "perhaps"/))
     await world.assertNothingLeft()
   })
 })

@@ -17,14 +17,16 @@ export interface Asked {
   image?: string
   handler?: string
   pod?: Parameters<typeof podConfig>[2]
-  /** Runs while the container is there. */
+  /** Runs before the container is started. */
   meanwhile?: (containerId: string) => Promise<void>
+  /** Runs once it is started. */
+  running?: (containerId: string) => Promise<void>
 }
 
 /** Runs a script in a container and returns what it said. */
 export async function see(
   world: World,
-  { name, script, command, config = {}, image, handler = '', pod = {}, meanwhile }: Asked,
+  { name, script, command, config = {}, image, handler = '', pod = {}, meanwhile, running }: Asked,
 ): Promise<Seen> {
   const sandbox = await podConfig(world.site, name, pod)
   const { podSandboxId } = await world.cri.runtime.runPodSandbox({ config: sandbox, runtimeHandler: handler })
@@ -33,6 +35,7 @@ export async function see(
     const id = await createContainer(world.cri, podSandboxId, sandbox, container)
     await meanwhile?.(id)
     await world.cri.runtime.startContainer({ containerId: id })
+    await running?.(id)
     await untilExited(world.cri, id)
     const lines = (await readLog(`${sandbox.logDirectory}/main/0.log`)).map(({ content }) => content)
     return { lines, id }

@@ -43,6 +43,7 @@ export type CreateNeeds = Pick<
   | 'handlers'
   | 'specHost'
   | 'images'
+  | 'isolation'
   | 'linux'
   | 'locks'
   | 'log'

@@ -12,8 +12,10 @@ import { type ExecResult, runExec } from '../oci/run-exec.ts'
 import type { Parts } from '../parts.ts'
 import type { Container } from './container.ts'
 import { Cut } from './cut-short.ts'
+import type { DecideNeeds } from './decided-resources.ts'
+import { execAffinity } from './exec-affinity.ts'
 
-export type ExecNeeds = Pick<Parts, 'children' | 'containers' | 'handlers' | 'linux' | 'paths'>
+export type ExecNeeds = DecideNeeds & Pick<Parts, 'children' | 'containers' | 'linux' | 'paths'>
 
 /**
  * What fits into the 16 MiB that the kubelet takes in one message, both streams together; the rest is read and thrown away
@@ -75,6 +77,7 @@ async function run(needs: ExecNeeds, container: Container, request: Run): Promis
       command,
       pidFile,
       maxOutput,
+      cpus: execAffinity(needs, container),
       root: (pid) => cut.isRoot(pid),
       ended: () => cut.inTime(),
     })

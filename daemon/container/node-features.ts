@@ -1,12 +1,16 @@
 /** What configuration and annotations give one container beyond the CRI, in the words of the spec builder. */
 import { ContainerConfig } from '#proto/generated/api.ts'
 import type { Config } from '../config/schema.ts'
+import { housekeepingCpus } from '../cpu-isolation/housekeeping.ts'
+import { isolationWishes } from '../cpu-isolation/wishes.ts'
 import { type AllowedAnnotations, allowAnnotations } from '../oci/annotations/allow.ts'
 import { blockioClass } from '../oci/classes/blockio-class.ts'
 import { classOf } from '../oci/classes/class-of.ts'
 import { rdtClass } from '../oci/classes/rdt-class.ts'
+import { formatCpuList } from '../oci/cpu-list.ts'
 import type { RuntimeHandler } from '../oci/runtime-handlers.ts'
 import { parseConfiguredDevice } from '../oci/spec/devices.ts'
+import { exclusiveCpus } from '../oci/spec/exclusive-cpus.ts'
 import type { NodeOptions } from '../oci/spec/node-options.ts'
 import { invalid, quoted } from '../oci/spec/refuse.ts'
 import type { Sandbox } from '../sandbox/sandbox.ts'
@@ -35,18 +39,32 @@ export const nodeFeatures = (
     (name) => `Annotation ${quoted(name)} has no effect: handler "${handler.name}" does not allow it`,
   )
   const { container } = settings
+  const decided = withDecided(settings, pod, config)
+  // Only for its complaints, which belong to the creation.
+  isolationWishes({ features: annotations.features, cpus: new Set(), housekeeping: new Set() })
   return {
-    config: withDevices(withDecided(settings, pod, config), annotations, container.allowedDevices),
+    config: withDevices(decided, annotations, container.allowedDevices),
     annotations,
     node: {
       minGomaxprocs: container.minGomaxprocs,
       detectSystemd: container.systemd === 'detect',
       execCpuAffinity: handler.execCpuAffinity,
+      housekeepingCpus: housekeeping(annotations, decided, sandbox),
       rdt: rdtClass(container.rdtClasses, classOf('rdt', asked)),
       blockIo: blockioClass(container.blockioConfig, classOf('blockio', asked), (why) => warnings.push(why)),
     },
     warnings,
   }
+}
+
+const housekeeping = (
+  { features }: AllowedAnnotations,
+  { linux }: ContainerConfig,
+  sandbox: Sandbox,
+): string | undefined => {
+  if (features.irqLoadBalancing !== 'housekeeping') return undefined
+  const cpus = exclusiveCpus(linux?.resources, sandbox.record.config.linux?.cgroupParent ?? '')
+  return cpus && formatCpuList(housekeepingCpus(cpus))
 }
 
 /** What of the pod's annotations counts for a container of it. */

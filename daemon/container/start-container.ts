@@ -4,12 +4,12 @@ import { messageOf, RuntimeError } from '#proto/errors.ts'
 import { nowNs } from '../clock.ts'
 import type { Parts } from '../parts.ts'
 import type { Container } from './container.ts'
+import type { DecideNeeds } from './decided-resources.ts'
+import { isolatedOf } from './isolated.ts'
 import { exited } from './watch-exit.ts'
 
-export type StartNeeds = Pick<
-  Parts,
-  'containers' | 'sandboxes' | 'locks' | 'linux' | 'log' | 'operations' | 'stops' | 'watches'
->
+export type StartNeeds = DecideNeeds &
+  Pick<Parts, 'containers' | 'isolation' | 'locks' | 'linux' | 'log' | 'operations' | 'stops' | 'watches'>
 
 /** @throws RuntimeError not-found, or failed-precondition when the container is not `created` or its start fails. */
 export async function startContainer(needs: StartNeeds, idOrPrefix: string): Promise<void> {
@@ -19,6 +19,8 @@ export async function startContainer(needs: StartNeeds, idOrPrefix: string): Pro
   using operation = needs.operations.begin('StartContainer', container.record.id)
   operation.enter('runtime')
   try {
+    const isolated = isolatedOf(needs, container)
+    if (isolated) await needs.isolation.begin(container.record.id, isolated)
     await client.start()
   } catch (error) {
     if (needs.stops.isOn(container.record.id) || container.status.state === 'exited') {

@@ -15,8 +15,10 @@ import { resourceLimits } from '../oci/spec/resources.ts'
 import type { OciResources } from '../oci/spec/types.ts'
 import type { Parts } from '../parts.ts'
 import { type Container, resourcesOf } from './container.ts'
+import { type DecideNeeds, decidedResources } from './decided-resources.ts'
+import { isolatedOf } from './isolated.ts'
 
-export type UpdateNeeds = Pick<Parts, 'containers' | 'handlers' | 'linux' | 'locks' | 'log' | 'specHost'>
+export type UpdateNeeds = DecideNeeds & Pick<Parts, 'containers' | 'isolation' | 'linux' | 'locks' | 'log' | 'specHost'>
 
 /**
  * Fields left at zero change nothing. Only created and running containers can be updated.
@@ -34,10 +36,12 @@ export async function updateResources(
   const wanted = mergeResources(resourcesOf(container) ?? noResources(), change ?? noResources())
   // Judged alone first, so that the message speaks of what was asked for.
   resourceLimits(change, needs.specHost)
-  const { resources, warnings } = resourceLimits(wanted, needs.specHost)
+  const { resources, warnings } = resourceLimits(decidedResources(needs, container, wanted), needs.specHost)
   requireRoom(needs, container, change?.memoryLimitInBytes ?? 0n)
   for (const warning of warnings) needs.log.debug(warning, { container: container.record.id })
   await apply(needs, container, wanted, resources)
+  const isolated = container.status.state === 'running' ? isolatedOf(needs, container) : undefined
+  if (isolated) await needs.isolation.begin(container.record.id, isolated)
 }
 
 function requireLive({ record, status }: Container): void {

@@ -8,6 +8,7 @@ import {
   Signal,
 } from '#proto/generated/api.ts'
 import { type Container, type ContainerStatus, resourcesOf } from '../container/container.ts'
+import { type DecideNeeds, decidedResources } from '../container/decided-resources.ts'
 import { resourceLimits } from '../oci/spec/resources.ts'
 import type { Parts } from '../parts.ts'
 import { verboseInfo } from './messages.ts'
@@ -78,9 +79,10 @@ function signalValue(name: string): Signal {
 }
 
 export async function containerInfo(
-  { paths, specHost, watches }: Pick<Parts, 'paths' | 'specHost' | 'watches'>,
+  parts: DecideNeeds & Pick<Parts, 'paths' | 'specHost' | 'watches'>,
   container: Container,
 ): Promise<{ [key: string]: string }> {
+  const { paths, specHost, watches } = parts
   const { record, status } = container
   const { dir, spec, rootfs } = paths.container(record.id)
   return verboseInfo({
@@ -93,7 +95,10 @@ export async function containerInfo(
     runtimeHandler: record.runtimeHandler,
     status,
     config: record.config,
-    runtimeSpec: withLimits(await readSpec(spec), resourceLimits(resourcesOf(container), specHost).resources),
+    runtimeSpec: withLimits(
+      await readSpec(spec),
+      resourceLimits(decidedResources(parts, container), specHost).resources,
+    ),
   })
 }
 

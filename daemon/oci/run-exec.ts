@@ -5,6 +5,7 @@
  */
 import { readFileSync, unlinkSync } from 'node:fs'
 import type { AdoptedChildren } from '#linux/adopted-children.ts'
+import { setProcessAffinity } from '#linux/affinity.ts'
 import { isErrno } from '#linux/errno.ts'
 import { drainPipes, OutputPipe } from '#linux/output-pipe.ts'
 import type { ChildExit } from '#linux/reaper.ts'
@@ -29,6 +30,8 @@ export interface ExecRequest extends ExecCommand {
    * as it is told its pid cannot go to another process.
    */
   readonly root?: ((pid: number | undefined) => void) | undefined
+  /** The processors on which the command runs; not set: any of the container's. */
+  readonly cpus?: ReadonlySet<number> | undefined
   /** Told that the command itself has ended, before its output is read to the end. */
   readonly ended?: () => void
 }
@@ -54,7 +57,7 @@ export async function runExec(
   try {
     using _ = children.expect()
     const path = program.execPath?.() ?? program.path
-    const piped = { env: ENVIRONMENT, stdout, stderr, started: request.root }
+    const piped = { env: ENVIRONMENT, stdout, stderr, started: request.root, cpus: request.cpus }
     const runtimeExit = await runWithPipes(path, args, piped).catch((cause) => {
       throw cannotRun(program.path, cause)
     })
@@ -63,6 +66,7 @@ export async function runExec(
     const pid = takePid(request.pidFile)
     if (pid === undefined) throw await failure(request.id, stderr, runtimeExit)
     request.root?.(pid)
+    if (request.cpus) keepOn(pid, request.cpus)
     const exit = commandExit(await children.wait(pid))
     request.root?.(undefined)
     request.ended?.()
@@ -72,6 +76,16 @@ export async function runExec(
     request.root?.(undefined)
     stdout.close()
     stderr.close()
+  }
+}
+
+/** Older kernels forget the mask when the runtime moves the command to the container's cgroup. */
+function keepOn(pid: number, cpus: ReadonlySet<number>): void {
+  try {
+    setProcessAffinity(pid, cpus)
+  } catch (error) {
+    // The cpuset has just been changed: the command runs where it may.
+    if (!isErrno(error, 'EINVAL')) throw error
   }
 }
 

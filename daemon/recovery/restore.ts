@@ -11,6 +11,7 @@ import { nowNs } from '../clock.ts'
 import type { Container } from '../container/container.ts'
 import { removeDeclaredVolumes } from '../container/declared-volumes.ts'
 import { removeImageVolumes } from '../container/image-volumes.ts'
+import { formerlyIsolated } from '../container/isolated.ts'
 import type { RemoveNeeds } from '../container/remove-container.ts'
 import { removeFiles } from '../container/remove-files.ts'
 import { retire } from '../container/retire.ts'
@@ -35,6 +36,7 @@ const steps: readonly Step<RestoreNeeds>[] = [
   { name: 'stop sandboxes of an earlier boot', run: stopSandboxesOfEarlierBoot },
   { name: 'meet the monitors again', run: meetMonitors },
   { name: 'meet the sandbox inits again', run: meetInits },
+  { name: 'isolate processors', run: isolateProcessors },
   { name: 'retire ended containers', run: retireEnded },
   { name: 'sweep what no record owns', run: sweepDirectories, mayLast: true },
   { name: 'resume the pod network', run: resumeNetwork },
@@ -192,6 +194,17 @@ async function meetInit(needs: RestoreNeeds, sandbox: Sandbox): Promise<void> {
     if (!isKind(error, 'unavailable')) throw error
     await sandbox.update(() => ({ state: 'stopped', released: false }))
   }
+}
+
+/** Also gives back what containers had that ended while no daemon was there. */
+async function isolateProcessors(needs: RestoreNeeds): Promise<number> {
+  const live = needs.containers.all().filter(({ status }) => status.state === 'running')
+  const isolated = live.flatMap((container) => {
+    const found = formerlyIsolated(needs, container)
+    return found ? [[container.record.id, found] as const] : []
+  })
+  await needs.isolation.restore(new Map(isolated))
+  return isolated.length
 }
 
 /** What the daemon died before giving back. Nobody waits for it: a runtime that hangs must not keep the node away. */

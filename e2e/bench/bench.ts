@@ -5,6 +5,7 @@
  *   --rounds N   pods started one at a time (30)      --pods N    pods that are up for the memory figures (20)
  *   --json PATH  default dist/bench.json              --only NAME only this runtime
  *   monitor      as the first word: only our monitor beside conmon, see monitor.ts
+ *   spec         as the first word: only the making of specs, see spec.ts
  */
 
 import { execFileSync } from 'node:child_process'
@@ -26,6 +27,7 @@ import type { Runtime } from '../runtime.ts'
 import { createSite, removeSite, type Site } from '../site.ts'
 import { type Figure, percentiles, renderTable } from './figures.ts'
 import { benchMonitors } from './monitor.ts'
+import { benchSpec } from './spec.ts'
 
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
@@ -300,4 +302,5 @@ async function main(): Promise<void> {
   }
 }
 
-await (positionals[0] === 'monitor' ? benchMonitors({ rounds: ROUNDS, pods: PODS }) : main())
+if (positionals[0] === 'spec') benchSpec()
+else await (positionals[0] === 'monitor' ? benchMonitors({ rounds: ROUNDS, pods: PODS }) : main())

@@ -1,4 +1,5 @@
 /** Everything impure in one flat value, for those who take it as an argument and can be given a recording one in tests. */
+import * as affinity from './affinity.ts'
 import * as atomicFile from './atomic-file.ts'
 import * as bindTree from './bind-tree.ts'
 import * as cgroup from './cgroup.ts'
@@ -32,6 +33,7 @@ import * as writeKernelFile from './write-kernel-file.ts'
 import * as xattr from './xattr.ts'
 
 export const linux = {
+  ...affinity,
   ...atomicFile,
   ...bindTree,
   ...cgroup,

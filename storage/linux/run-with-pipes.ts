@@ -1,6 +1,7 @@
 /** Runs a program that starts another one and goes: what it prints goes to pipes that outlive it. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { startedOn } from './affinity.ts'
 import type { OutputPipe } from './output-pipe.ts'
 import type { CommandExit } from './run-command.ts'
 import { signalNumber } from './signals.ts'
@@ -11,6 +12,8 @@ export interface PipedCommand {
   readonly stdout: OutputPipe
   readonly stderr: OutputPipe
   readonly started?: ((pid: number | undefined) => void) | undefined
+  /** The processors on which it begins; not set: those of this process. */
+  readonly cpus?: Iterable<number> | undefined
 }
 
 /**
@@ -21,9 +24,10 @@ export interface PipedCommand {
 export async function runWithPipes(
   path: string,
   args: readonly string[],
-  { env, stdout, stderr, started }: PipedCommand,
+  { env, stdout, stderr, started, cpus }: PipedCommand,
 ): Promise<CommandExit> {
-  const child = spawn(path, args, { env, cwd: '/', stdio: ['ignore', stdout.writeEnd, stderr.writeEnd] })
+  const start = () => spawn(path, args, { env, cwd: '/', stdio: ['ignore', stdout.writeEnd, stderr.writeEnd] })
+  const child = cpus === undefined ? start() : startedOn(cpus, start)
   stdout.closeWriteEnd()
   stderr.closeWriteEnd()
   started?.(child.pid)

@@ -21,6 +21,8 @@ export interface NodeOptions {
   /** Whether systemd in containers is given what it needs. */
   readonly detectSystemd?: boolean
   readonly execCpuAffinity?: 'first' | 'last' | undefined
+  /** The processors of the container on which interrupts stay, when it asked for some. */
+  readonly housekeepingCpus?: string | undefined
   readonly rdt?: OciRdt | undefined
   readonly blockIo?: OciBlockIo | undefined
 }
@@ -71,7 +73,13 @@ export const nodeShare = (input: NodeInput): NodeShare => {
     umask: umask(asked.umask),
     writableCgroup: systemd.writableCgroup || writableCgroup(input),
     mounts: systemd.mounts,
-    env: [...systemd.env, ...(procs === undefined ? [] : ([['GOMAXPROCS', procs]] as const))],
+    env: [
+      ...systemd.env,
+      ...(procs === undefined ? [] : ([['GOMAXPROCS', procs]] as const)),
+      ...(node.housekeepingCpus === undefined
+        ? []
+        : ([['OPENSHIFT_HOUSEKEEPING_CPUS', node.housekeepingCpus]] as const)),
+    ],
     stopSignal: systemd.stopSignal,
     execCPUAffinity: cpu === undefined ? undefined : { initial: String(cpu) },
     withoutQuota: quota.isLifted,
