@@ -30,6 +30,7 @@ import { specHost } from './oci/spec-host.ts'
 import { Operations, type StageWatcher } from './operations/operations.ts'
 import type { Parts } from './parts.ts'
 import { type Paths, pathsUnder } from './paths.ts'
+import { claimRecords } from './records/machine.ts'
 import { RecordStore } from './records/record-store.ts'
 import { restore } from './recovery/restore.ts'
 import { type SandboxStore, sandboxCodec } from './sandbox/sandbox.ts'
@@ -67,9 +68,10 @@ export async function startDaemon(
     openStorage({ root: paths.storage, linux, log: log.child({ part: 'storage' }) }),
     openRuntimeHandlers(config.runtimes, log),
     loadDefaultProfile(linux, host, log),
-    sandboxes.load(),
-    containers.load(),
   ])
+  // Only now: the storage is locked, so no other daemon is at work on the same records.
+  await Promise.all([sandboxes.load(), containers.load()])
+  await claimRecords({ linux, root: config.root, records: sandboxes.all().length + containers.all().length })
   // One array for the life of the daemon: its content follows the configuration.
   const insecureRegistries = [...config.image.insecureRegistries]
   const images = await openImages({

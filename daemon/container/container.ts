@@ -10,6 +10,7 @@
  */
 import * as z from 'zod'
 import { ContainerConfig, type LinuxContainerResources } from '#proto/generated/api.ts'
+import { nowNs } from '../clock.ts'
 import { ContainerId, SandboxId } from '../ids.ts'
 import { resourcesRecord } from '../oci/resources-record.ts'
 import { RuntimeUsed } from '../oci/runtime-handlers.ts'
@@ -94,6 +95,13 @@ export const containerCodec: RecordCodec<ContainerId, ContainerRecord, Container
   parseRecord: (json) => ContainerRecord.parse(json),
   parseStatus: (json) => ContainerStatus.parse(json),
   initial: { state: 'creating' },
+  afterDamage: () => ({
+    state: 'exited',
+    finishedAt: nowNs(),
+    exitCode: 255,
+    reason: 'Unknown',
+    message: 'its status on the disk was damaged',
+  }),
   isVisible: ({ state }) => state !== 'creating',
 }
 

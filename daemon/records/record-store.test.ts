@@ -23,6 +23,7 @@ const codec: RecordCodec<string, Thing, State> = {
   parseRecord: (json) => Thing.parse(json),
   parseStatus: (json) => State.parse(json),
   initial: { state: 'new' },
+  afterDamage: () => ({ state: 'old' }),
   isVisible: () => true,
 }
 
@@ -108,6 +109,19 @@ test('a damaged record is set aside whole, and the others are served', async (t)
   assert.ok(again.get('bbbb'))
   const [aside] = await readdir(join(home, 'quarantine'))
   assert.equal(await readFile(join(home, 'quarantine', aside ?? '', 'config.json'), 'utf8'), '{"id": "aaaa"')
+})
+
+test('an object whose status alone is damaged stays, at its end', async (t) => {
+  const { store, home } = await openStore(t)
+  await store.create(thing('aaaa'), { state: 'new' })
+  await writeFile(join(home, 'aaaa', 'status.json'), '{"sta')
+  for (let start = 0; start < 2; start++) {
+    const again = (await openStore(t, home)).store
+    assert.deepEqual(again.get('aaaa')?.status, { state: 'old' })
+  }
+  const aside = await readdir(join(home, 'quarantine'))
+  assert.equal(aside.length, 1, 'set aside once')
+  assert.equal(await readFile(join(home, 'quarantine', aside[0] ?? ''), 'utf8'), '{"sta')
 })
 
 test('a record whose creation or deletion was cut short is not an object', async (t) => {

@@ -18,6 +18,8 @@ export interface RecordCodec<Id extends string, R, S> {
   parseStatus(json: unknown): S
   /** The status of a record whose first status was never written. */
   readonly initial: S
+  /** The status of a record whose status cannot be read: the object is at its end, and gives back what it holds. */
+  afterDamage(): S
   /** Whether clients may see it: an unfinished creation is nobody's business yet. */
   isVisible(status: S): boolean
 }
@@ -77,7 +79,10 @@ export class RecordStore<Id extends string, R extends { readonly id: Id; readonl
     this.#log = options.log
   }
 
-  /** Read all records. A damaged one is set aside under `quarantine/` with its reason in the log; none is deleted. */
+  /**
+   * Read all records. A damaged one is set aside under `quarantine/` with its reason in the log; none is deleted. Where only
+   * the status is damaged the object stays, at its end.
+   */
   async load(): Promise<void> {
     await mkdir(this.#dir, { recursive: true, mode: 0o700 })
     for (const name of await readdir(this.#dir)) {
@@ -99,15 +104,27 @@ export class RecordStore<Id extends string, R extends { readonly id: Id; readonl
       return
     }
     const record = this.#codec.parseRecord(JSON.parse(config.toString()))
-    const status = await this.#linux.readFileIfExists(join(this.#dir, id, 'status.json'))
-    this.#publish(record, status ? this.#codec.parseStatus(JSON.parse(status.toString())) : this.#codec.initial)
+    this.#publish(record, await this.#loadStatus(id))
   }
 
-  async #quarantine(name: string, cause: unknown): Promise<void> {
+  async #loadStatus(id: Id): Promise<S> {
+    try {
+      const status = await this.#linux.readFileIfExists(join(this.#dir, id, 'status.json'))
+      return status ? this.#codec.parseStatus(JSON.parse(status.toString())) : this.#codec.initial
+    } catch (cause) {
+      await this.#quarantine(join(id, 'status.json'), cause)
+      const status = this.#codec.afterDamage()
+      await this.#writeStatus(id, status, true)
+      return status
+    }
+  }
+
+  /** @param path below the directory of the store */
+  async #quarantine(path: string, cause: unknown): Promise<void> {
     const aside = join(this.#dir, 'quarantine')
-    this.#log.error(`Setting aside damaged ${this.#codec.noun} record "${name}"`, { cause, directory: aside })
+    this.#log.error(`Setting aside damaged ${this.#codec.noun} record "${path}"`, { cause, directory: aside })
     await mkdir(aside, { recursive: true, mode: 0o700 })
-    await rename(join(this.#dir, name), join(aside, `${name}.${Date.now()}`))
+    await rename(join(this.#dir, path), join(aside, `${path.replaceAll('/', '.')}.${Date.now()}`))
   }
 
   /**

@@ -68,6 +68,7 @@ export const sandboxCodec: RecordCodec<SandboxId, SandboxRecord, SandboxStatus> 
   parseRecord: (json) => SandboxRecord.parse(json),
   parseStatus: (json) => SandboxStatus.parse(json),
   initial: { state: 'creating' },
+  afterDamage: () => ({ state: 'stopped', released: false }),
   isVisible: ({ state }) => state !== 'creating',
 }
 
