@@ -306,6 +306,12 @@ test('unconfined SELinux is kept by a host that does not confine, with a warning
   assert.match(warnings.join(), /selinux_options/)
 })
 
+test('an SELinux level that sets a container apart from nobody is no promise to be kept', () => {
+  assert.deepEqual(build(security({ selinuxOptions: { level: 's0' } })).warnings, [])
+  const selinuxOptions = { level: 's0' }
+  build({ sandbox: { linux: { securityContext: { namespaceOptions: { pid: 1 }, selinuxOptions } } } })
+})
+
 test('cve-2024-3154: annotations and labels of nobody else are in the spec', () => {
   const given = { 'org.systemd.property.X': 'y', 'io.kubernetes.cri.container-type': 'sandbox', bundle: '/x' }
   const { spec } = build({ container: { annotations: given, labels: given }, sandbox: { annotations: given } })

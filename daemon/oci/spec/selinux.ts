@@ -59,9 +59,14 @@ const merged = (own: SELinuxOption | undefined, pods: SELinuxOption | undefined)
   return { user: part('user'), role: part('role'), type: part('type'), level: part('level') }
 }
 
-/** "Unconfined" is kept by a host that does not confine; anything else would be a promise broken silently. */
+/**
+ * "Unconfined" is kept by a host that does not confine, and the level without categories sets nobody apart: Kubernetes' node
+ * conformance asks for it on every host. Anything else would be a promise broken silently.
+ */
 const without = (options: SELinuxOption): SelinuxLabels => {
-  if (options.type === UNCONFINED_TYPE) {
+  const { user, role, type, level } = options
+  if (level === 's0' && [user, role, type].every((part) => part === '')) return { warnings: [] }
+  if (type === UNCONFINED_TYPE) {
     return { warnings: ['selinux_options are ignored: SELinux is not enabled on this host'] }
   }
   throw impossible('Cannot apply selinux_options: SELinux is not enabled on this host')
