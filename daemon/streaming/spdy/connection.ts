@@ -5,13 +5,12 @@
  *   reading ──a stream is full, or answers pile up──► paused ──taken──► reading
  *   reading | paused ──finish()──► finishing: what comes is thrown away ──peer closes, or lingerMs──► closed
  *   any ──the peer leaves or breaks the rules, destroy()──► closed
- *
- * A paused connection does not notice a peer that is gone, so it sends pings: a dead peer answers those with a reset.
  */
 import type { Duplex } from 'node:stream'
 import { RuntimeError } from '#proto/errors.ts'
-import { type Frame, FrameReader, GO_AWAY, RST } from './frames.ts'
+import { type Frame, GO_AWAY, RST } from './frames.ts'
 import { encodeHeaderBlock, HeaderReader } from './headers.ts'
+import { FrameIntake } from './intake.ts'
 import { SpdyStream, type StreamCarrier } from './stream.ts'
 import { type Done, FrameWriter } from './writer.ts'
 
@@ -43,7 +42,7 @@ export class SpdyConnection implements StreamCarrier {
   readonly #transport: Duplex
   readonly #handlers: SpdyHandlers
   readonly #limits: Required<SpdyLimits>
-  readonly #frames = new FrameReader()
+  readonly #intake: FrameIntake
   readonly #headers = new HeaderReader()
   readonly #out: FrameWriter
   readonly #streams = new Map<number, SpdyStream>()
@@ -52,8 +51,6 @@ export class SpdyConnection implements StreamCarrier {
   #lastStreamId = 0
   #hasReplied = false
   #goneAway = false
-  #isPumping = false
-  #pinger: NodeJS.Timeout | undefined
   #pingId = 0
   #linger: NodeJS.Timeout | undefined
 
@@ -62,12 +59,18 @@ export class SpdyConnection implements StreamCarrier {
     this.#transport = transport
     this.#handlers = handlers
     this.#limits = { pingMs: 5_000, lingerMs: 5_000, ...limits }
-    this.#out = new FrameWriter(transport, handlers.moved, () => this.#goOn())
+    this.#out = new FrameWriter(transport, handlers.moved, () => this.#intake.goOn())
     transport.on('error', (cause) => this.#close(gone('The connection broke', cause)))
     transport.on('end', () => this.#close(gone('The client closed the connection')))
     transport.on('close', () => this.#close(gone('The connection is closed')))
     if (head.length > 0) transport.unshift(head)
-    transport.on('data', (chunk: Buffer) => this.#receive(chunk))
+    const intake = {
+      frame: (frame: Frame) => this.#handle(frame),
+      isBlocked: () => this.#full.size > 0 || this.#out.isClogged,
+      violated: (error: unknown) => this.#violated(error),
+      ping: () => this.#ping(),
+    }
+    this.#intake = new FrameIntake(transport, intake, this.#limits.pingMs)
   }
 
   /** Everything that was written so far is with the kernel. Resolves also when the connection is gone. */
@@ -81,7 +84,7 @@ export class SpdyConnection implements StreamCarrier {
     this.#out.control({ type: 'go-away', lastStreamId: this.#lastStreamId, status: GO_AWAY.ok })
     this.#state = 'finishing'
     this.#dropStreams(undefined)
-    this.#stopPinging()
+    this.#intake.stop()
     // Bytes that nobody has read when a socket is closed make the kernel take back what is on its way to the peer.
     this.#transport.resume()
     const { lingerMs } = this.#limits
@@ -110,7 +113,7 @@ export class SpdyConnection implements StreamCarrier {
   }
 
   wantMore(stream: SpdyStream): void {
-    if (this.#full.delete(stream)) this.#goOn()
+    if (this.#full.delete(stream)) this.#intake.goOn()
   }
 
   dropped(stream: SpdyStream, error: Error | null): void {
@@ -122,55 +125,6 @@ export class SpdyConnection implements StreamCarrier {
   }
 
   // Receiving.
-
-  #receive(chunk: Buffer): void {
-    if (this.#state !== 'open') return
-    this.#frames.push(chunk)
-    this.#pump()
-  }
-
-  get #isBlocked(): boolean {
-    return this.#full.size > 0 || this.#out.isClogged
-  }
-
-  /** Handles frames until there is none, or until somebody has enough. */
-  #pump(): void {
-    if (this.#isPumping) return
-    this.#isPumping = true
-    try {
-      while (this.#state === 'open' && !this.#isBlocked) {
-        const frame = this.#frames.next()
-        if (frame === undefined) break
-        this.#handle(frame)
-      }
-    } catch (error) {
-      this.#violated(error)
-    }
-    this.#isPumping = false
-    if (this.#state !== 'open') return
-    if (this.#isBlocked) this.#pause()
-    else {
-      this.#stopPinging()
-      this.#transport.resume()
-    }
-  }
-
-  #goOn(): void {
-    if (this.#state === 'open' && !this.#isBlocked) setImmediate(() => this.#pump())
-  }
-
-  #pause(): void {
-    this.#transport.pause()
-    this.#pinger ??= setInterval(() => {
-      this.#pingId = (this.#pingId + 2) % 0x7ffffffe
-      this.#out.control({ type: 'ping', id: this.#pingId })
-    }, this.#limits.pingMs)
-  }
-
-  #stopPinging(): void {
-    clearInterval(this.#pinger)
-    this.#pinger = undefined
-  }
 
   #handle(frame: Frame): void {
     if (frame.type === 'data') this.#handleData(frame)
@@ -234,6 +188,11 @@ export class SpdyConnection implements StreamCarrier {
     stream.destroy(gone('The client took back the stream'))
   }
 
+  #ping(): void {
+    this.#pingId = (this.#pingId + 2) % 0x7ffffffe
+    this.#out.control({ type: 'ping', id: this.#pingId })
+  }
+
   #reset(streamId: number, status: number): void {
     this.#out.control({ type: 'rst-stream', streamId, status })
   }
@@ -246,7 +205,7 @@ export class SpdyConnection implements StreamCarrier {
 
   #forget(stream: SpdyStream): void {
     if (this.#streams.get(stream.id) === stream) this.#streams.delete(stream.id)
-    if (this.#full.delete(stream)) this.#goOn()
+    if (this.#full.delete(stream)) this.#intake.goOn()
   }
 
   #violated(error: unknown): void {
@@ -267,7 +226,7 @@ export class SpdyConnection implements StreamCarrier {
   #close(why: RuntimeError): void {
     if (this.#state === 'closed') return
     this.#state = 'closed'
-    this.#stopPinging()
+    this.#intake.stop()
     clearTimeout(this.#linger)
     this.#dropStreams(why)
     this.#out.close(why)

@@ -118,6 +118,10 @@ export class SpdyClient {
     return { error, data: await this.open({ streamType: 'data', ...headers }) }
   }
 
+  ping(id: number): void {
+    this.send(encodeControl({ type: 'ping', id }))
+  }
+
   close(): void {
     this.socket.destroy()
   }

@@ -3,6 +3,8 @@ import assert from 'node:assert/strict'
 import { createServer, type Socket } from 'node:net'
 import type { TestContext } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import type { Log } from '#proto/log.ts'
 import { defaultConfig } from '../../config/load.ts'
 import type { Config } from '../../config/schema.ts'
@@ -83,6 +85,16 @@ export const until = async (what: string, isSo: () => boolean, ms = 30_000): Pro
     if (Date.now() > deadline) assert.fail(`not within ${ms} ms: ${what}`)
     await sleep(10)
   }
+}
+
+setFlagsFromString('--expose-gc')
+const collect: unknown = runInNewContext('gc')
+
+/** What this process holds after a collection: heap and buffers, in bytes. */
+export const liveBytes = (): number => {
+  if (typeof collect === 'function') collect()
+  const { heapUsed, external } = process.memoryUsage()
+  return heapUsed + external
 }
 
 /** A TCP server of this host, as the programs of a pod are. Its port. */

@@ -42,6 +42,8 @@ export const serveChannelPortForward = async (
   }
   const pairs = ports.map((port, index) => {
     const [data, error] = [channels.channel(2 * index), channels.channel(2 * index + 1)]
+    // There is no half-close: the client learns of the pod's end only by that of the connection.
+    data.once('finish', () => data.push(null))
     data.write(portBytes(port))
     error.write(portBytes(port))
     return { port, data, error }
