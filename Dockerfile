@@ -1,4 +1,4 @@
-# Stages: deps (compiler and npm packages), build (dist/), test (everything the gate needs), runtime (what a node needs).
+# Stages: deps (compilers and npm packages), build (dist/), test (everything the gate needs), runtime (what a node needs).
 #
 #   docker build --target runtime -t cricket .
 #   docker run --rm --privileged --cgroupns=host $(docker build -q --target test .)     the gate
@@ -11,7 +11,7 @@ ENV DEBIAN_FRONTEND=noninteractive
 FROM base AS deps
 WORKDIR /src
 RUN apt-get update \
- && apt-get install -y --no-install-recommends ca-certificates nodejs npm gcc libc6-dev \
+ && apt-get install -y --no-install-recommends ca-certificates nodejs npm gcc g++ libc6-dev \
  && rm -rf /var/lib/apt/lists/*
 COPY .ci/setup .ci/setup
 COPY package.json package-lock.json .npmrc ./

@@ -1,5 +1,5 @@
 /**
- * Makes `dist/` from the sources: the native addon, three bundles, the monitor's executable, the daemon's program.
+ * Makes `dist/` from the sources: two native addons, three bundles, the monitor's executable, the daemon's program.
  * A step whose inputs (contents, compiler, flags) are those of its last run is left out. `--force` runs them all;
  * step names as arguments (`addon`, `cricket`, …) run only those.
  */
@@ -62,6 +62,33 @@ function addon(): Step {
     inputs: [join(folder, 'sys.c'), join(folder, 'build.sh')],
     async make() {
       await run('sh', [join(folder, 'build.sh')])
+      return []
+    },
+  }
+}
+
+/**
+ * The native half of node-pty, without node-gyp, which would want the headers of this very node from the internet. Carries its C++
+ * library inside; the other half and the binaries for other systems stay where they are: docs/decisions/0011.
+ */
+function terminalAddon(): Step {
+  const folder = inModules('node-pty')
+  const source = join(folder, 'src/unix/pty.cc')
+  const headers = ['node-api-headers/include', 'node-addon-api'].flatMap((directory) => ['-I', inModules(directory)])
+  const versions = ['node-api-headers', 'node-addon-api', 'node-pty'].map((name) => inModules(`${name}/package.json`))
+  const compiler = process.env.CXX ?? 'g++'
+  const flags = [
+    ...['-std=c++17', '-O2', '-D_FORTIFY_SOURCE=2', '-fexceptions', '-fvisibility=hidden', '-shared', '-fPIC', '-s'],
+    ...['-DNAPI_CPP_EXCEPTIONS', '-DNODE_GYP_MODULE_NAME=pty', '-static-libstdc++', '-static-libgcc'],
+  ]
+  return {
+    name: 'terminal addon',
+    output: join(lib, 'pty.node'),
+    flags: [process.arch, compiler, ...flags].join(' '),
+    inputs: [source, join(folder, 'LICENSE'), ...versions],
+    async make(output) {
+      await run(compiler, [...flags, ...headers, '-o', output, source, '-lutil'])
+      await copyFile(join(folder, 'LICENSE'), `${output}.LEGAL.txt`)
       return []
     },
   }
@@ -204,6 +231,7 @@ function say(name: string, result: string, begin: number): void {
 async function build(names: string[], force: boolean): Promise<void> {
   const steps = [
     addon(),
+    terminalAddon(),
     bundle('cricket', 'daemon/main.ts'),
     bundle('unpack-worker', 'storage/tar/unpack-worker.ts'),
     bundle('conmon', 'conmon/main.ts'),

@@ -34,6 +34,9 @@ import { claimRecords } from './records/machine.ts'
 import { RecordStore } from './records/record-store.ts'
 import { restore } from './recovery/restore.ts'
 import { type SandboxStore, sandboxCodec } from './sandbox/sandbox.ts'
+import { openStreamingServer } from './streaming/open-server.ts'
+import { streamBackend } from './streaming/sessions/backend.ts'
+import { Forwards } from './streaming/sessions/port-forward.ts'
 
 export interface Daemon {
   /** What a reload of the configuration changes. */
@@ -44,6 +47,8 @@ export interface Daemon {
 
 const closeGraceMs = 10_000
 const abortGraceMs = 3_000
+/** A shell that somebody left open ends with the daemon; what is about to end may do so. */
+const streamGraceMs = 2_000
 
 /**
  * Open everything, bring the records up to date, then listen.
@@ -91,7 +96,7 @@ export async function startDaemon(
     log: log.child({ part: 'network' }),
     linux,
   })
-  const parts: Parts = {
+  const base: Omit<Parts, 'streaming'> = {
     config,
     log,
     linux,
@@ -113,8 +118,15 @@ export async function startDaemon(
     watches: new Watches(),
     sandboxInits: new Map(),
     isolation: openIsolation(config, paths, linux, log),
+    forwards: new Forwards(),
     stops: new StopRaces(),
   }
+  const streaming = await openStreamingServer({
+    config: config.streaming,
+    backend: streamBackend(base),
+    log: log.child({ part: 'streaming' }),
+  })
+  const parts: Parts = { ...base, streaming }
   logHost(log, host)
   await restore(parts)
   await preload(images, config.image.preload, log)
@@ -124,6 +136,7 @@ export async function startDaemon(
   return {
     followers: {
       setRuntimes: (fresh) => handlers.replace(fresh),
+      setStreaming: (fresh) => streaming.reload(fresh),
       setInsecureRegistries: (hosts) => void insecureRegistries.splice(0, Infinity, ...hosts),
     },
     close: () => {
@@ -174,7 +187,7 @@ async function preload(images: Images, layouts: readonly string[], log: Log): Pr
 
 async function close(parts: Parts, server: CriServer, lock: { release(): void }): Promise<void> {
   parts.log.info('Stopping; containers go on')
-  await server.close(closeGraceMs)
+  await Promise.all([server.close(closeGraceMs), parts.streaming.close(streamGraceMs)])
   // What does not end is undone by the next start, as after a crash.
   const aborted = parts.flights.abortAll(new RuntimeError('unavailable', 'The daemon is stopping'))
   await Promise.race([aborted, sleep(abortGraceMs)])

@@ -21,6 +21,8 @@ import type { SpecHost } from './oci/spec/host.ts'
 import type { Operations } from './operations/operations.ts'
 import type { Paths } from './paths.ts'
 import type { SandboxStore } from './sandbox/sandbox.ts'
+import type { StreamingServer } from './streaming/open-server.ts'
+import type { Forwards } from './streaming/sessions/port-forward.ts'
 
 export interface Parts {
   readonly config: Config
@@ -52,6 +54,10 @@ export interface Parts {
   readonly sandboxInits: Map<SandboxId, MonitorClient>
   /** What containers with processors of their own ask of the node. */
   readonly isolation: CpuIsolation
+  /** The connections that clients have to ports of pods. */
+  readonly forwards: Forwards
+  /** Where clients get what Exec, Attach and PortForward promise them. */
+  readonly streaming: StreamingServer
   /** The stops in progress, which later callers can only shorten. */
   readonly stops: StopRaces
 }

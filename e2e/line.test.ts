@@ -42,7 +42,15 @@ const IMPLEMENTED = new Set([
   ...['version', 'status', 'runtimeConfig'],
   ...['runPodSandbox', 'stopPodSandbox', 'removePodSandbox', 'podSandboxStatus', 'listPodSandbox'],
   ...['createContainer', 'startContainer', 'stopContainer', 'removeContainer', 'containerStatus', 'listContainers'],
-  ...['execSync', 'reopenContainerLog', 'updateContainerResources', 'updatePodSandboxResources'],
+  ...[
+    'execSync',
+    'exec',
+    'attach',
+    'portForward',
+    'reopenContainerLog',
+    'updateContainerResources',
+    'updatePodSandboxResources',
+  ],
   ...['updateRuntimeConfig', 'streamPodSandboxes', 'streamContainers', 'streamImages'],
   ...['listImages', 'imageStatus', 'pullImage', 'removeImage', 'imageFsInfo'],
 ])

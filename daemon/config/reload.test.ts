@@ -22,6 +22,7 @@ function live(first: Config) {
       setLogLevel: (level) => told.push(level),
       setRuntimes: async ({ handlers }) => void told.push(Object.keys(handlers)),
       setInsecureRegistries: (hosts) => told.push(hosts),
+      setStreaming: () => {},
     },
     log: silentLog,
   })

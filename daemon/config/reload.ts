@@ -63,6 +63,7 @@ export interface Followers {
   setLogLevel(level: Config['logLevel']): void
   setRuntimes(runtimes: Config['runtimes']): Promise<void>
   setInsecureRegistries(hosts: readonly string[]): void
+  setStreaming(streaming: Config['streaming']): void
 }
 
 /**
@@ -99,6 +100,7 @@ export class LiveConfig {
       const { config, changed, needRestart } = planReload(this.#config, this.#load())
       if (changed.some((key) => key.startsWith('runtimes.'))) await this.#followers.setRuntimes(config.runtimes)
       this.#followers.setInsecureRegistries(config.image.insecureRegistries)
+      this.#followers.setStreaming(config.streaming)
       this.#followers.setLogLevel(config.logLevel)
       this.#config = config
       this.#log.info('Reloaded the configuration', { changed })

@@ -6,14 +6,15 @@
  * has come for two tenths of a second, and after five seconds at the latest, reading ends (`output-pipe.ts`). containerd
  * waits for ever unless it is configured not to, and so fails probes that start a daemon.
  */
-import { join } from 'node:path'
 import { RuntimeError } from '#proto/errors.ts'
+import { nextPidFile } from '../oci/pid-file.ts'
 import { type ExecResult, runExec } from '../oci/run-exec.ts'
 import type { Parts } from '../parts.ts'
 import type { Container } from './container.ts'
 import { Cut } from './cut-short.ts'
 import type { DecideNeeds } from './decided-resources.ts'
 import { execAffinity } from './exec-affinity.ts'
+import { runningContainer } from './running-container.ts'
 
 export type ExecNeeds = DecideNeeds & Pick<Parts, 'children' | 'containers' | 'linux' | 'paths'>
 
@@ -41,18 +42,8 @@ export async function execSync(
   signal?: AbortSignal,
 ): Promise<ExecSyncOutput> {
   if (command.length === 0) throw new RuntimeError('invalid-argument', 'ExecSync: cmd is empty')
-  const container = running(needs, idOrPrefix)
+  const container = runningContainer(needs, idOrPrefix, 'run a command in')
   return output(await run(needs, container, { command, timeoutSeconds, signal }))
-}
-
-function running(needs: ExecNeeds, idOrPrefix: string): Container {
-  const container = needs.containers.require(idOrPrefix)
-  const { state } = container.status
-  if (state === 'running') return container
-  throw new RuntimeError(
-    'failed-precondition',
-    `Cannot run a command in container "${container.record.id}": it is ${state}`,
-  )
 }
 
 interface Run {
@@ -87,11 +78,6 @@ async function run(needs: ExecNeeds, container: Container, request: Run): Promis
     signal?.removeEventListener('abort', onAbort)
   }
 }
-
-let commands = 0
-
-/** In the container's own directory on tmpfs, which goes with the container. Of this process, so that no two are the same. */
-const nextPidFile = (dir: string): string => join(dir, `exec-${process.pid}-${++commands}.pid`)
 
 const output = ({ exit, stdout, stderr }: ExecResult): ExecSyncOutput => ({
   stdout,

@@ -11,19 +11,24 @@ const { SIGKILL, SIGSTOP } = constants.signals
  */
 export function killTree(linux: Linux, pid: number): void {
   const root = linux.processIdentity(pid)
-  if (!root) return
+  if (root) killTrees(linux, [root])
+}
+
+/** As `killTree`, for several. @returns whom it killed */
+export function killTrees(linux: Linux, roots: readonly ProcessIdentity[]): ProcessIdentity[] {
   const stopped = new Map<number, ProcessIdentity>()
   // A fork that was under way while its parent was stopped shows only in the next round.
   for (let grew = true; grew; ) {
     const before = stopped.size
-    stopTree(linux, root, stopped)
+    stopTrees(linux, roots, stopped)
     grew = stopped.size > before
   }
   for (const identity of stopped.values()) linux.signalProcess(identity, SIGKILL)
+  return [...stopped.values()]
 }
 
-function stopTree(linux: Linux, root: ProcessIdentity, stopped: Map<number, ProcessIdentity>): void {
-  const queue = [root]
+function stopTrees(linux: Linux, roots: readonly ProcessIdentity[], stopped: Map<number, ProcessIdentity>): void {
+  const queue = [...roots]
   const seen = new Set<number>()
   for (let next = queue.pop(); next; next = queue.pop()) {
     if (seen.has(next.pid)) continue

@@ -19,6 +19,9 @@ import { runSandbox } from '../sandbox/run-sandbox.ts'
 import { stopSandbox } from '../sandbox/stop-sandbox.ts'
 import { updateSandboxResources } from '../sandbox/update-resources.ts'
 import { runtimeStatus } from '../status/runtime-status.ts'
+import { acceptAttach } from '../streaming/sessions/attach.ts'
+import { acceptExec } from '../streaming/sessions/exec.ts'
+import { acceptPortForward } from '../streaming/sessions/port-forward.ts'
 import { API_VERSION, RUNTIME_NAME, VERSION } from '../version.ts'
 import { containerInfo, containerItem, containerStatus } from './container-messages.ts'
 import { cgroupDriver, required } from './messages.ts'
@@ -98,5 +101,8 @@ export const runtimeService = (parts: Parts, unary: Unary, streaming: Streaming)
     await reopenLog(parts, containerId)
     return {}
   }),
+  exec: unary((request) => ({ url: parts.streaming.url(acceptExec(parts, request)) })),
+  attach: unary((request) => ({ url: parts.streaming.url(acceptAttach(parts, request)) })),
+  portForward: unary((request) => ({ url: parts.streaming.url(acceptPortForward(parts, request)) })),
   execSync: unary(({ containerId, cmd, timeout }, signal) => execSync(parts, containerId, cmd, timeout, signal)),
 })

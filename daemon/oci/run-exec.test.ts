@@ -6,7 +6,7 @@ import { after, test } from 'node:test'
 import { linux } from '#linux/linux.ts'
 import { isKind } from '#proto/errors.ts'
 import { adoptOrphans } from '../reap-orphans.ts'
-import { execArguments } from './exec-sync-command.ts'
+import { execArguments } from './exec-command.ts'
 import { type ExecRequest, runExec } from './run-exec.ts'
 import { Bundles, RUNC } from './spec/testing/bundle.ts'
 

@@ -11,7 +11,7 @@ import { releaseNamespaces } from './namespaces.ts'
 import { attachment } from './pod-attachment.ts'
 import { podNamespaces, type Sandbox } from './sandbox.ts'
 
-export type StopSandboxNeeds = StopNeeds & InitNeeds & Pick<Parts, 'locks' | 'network' | 'sandboxes'>
+export type StopSandboxNeeds = StopNeeds & InitNeeds & Pick<Parts, 'forwards' | 'locks' | 'network' | 'sandboxes'>
 
 export async function stopSandbox(needs: StopSandboxNeeds, idOrPrefix: string, signal?: AbortSignal): Promise<void> {
   const sandbox = needs.sandboxes.find(idOrPrefix)
@@ -30,6 +30,7 @@ export async function stopThis(
   using operation = needs.operations.begin('StopPodSandbox', record.id)
   operation.enter('refuse containers')
   await sandbox.update((status) => (status.state === 'ready' ? { state: 'stopped', released: false } : status))
+  needs.forwards.end(record.id)
   operation.enter('containers')
   await stopContainers(needs, record.id, signal)
   if (sandbox.status.state === 'stopped' && sandbox.status.released) return

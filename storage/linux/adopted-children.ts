@@ -1,6 +1,6 @@
 /**
  * Children that became ours when their parent ended (this process is a subreaper): somebody waits for some of them, the others
- * are only reaped. Those that Node started itself belong to libuv and are left alone.
+ * are only reaped. Those that Node started itself belong to libuv and are left alone, as are those that somebody spoke for.
  */
 import { isErrno } from './errno.ts'
 import { type ChildExit, reapOrphans, waitForChild } from './reaper.ts'
@@ -9,6 +9,7 @@ export class AdoptedChildren {
   readonly #waiters = new Map<number, (exit: ChildExit) => void>()
   /** Exits that came before anybody asked; kept only while somebody expects to ask. */
   readonly #early = new Map<number, ChildExit>()
+  readonly #others = new Set<number>()
   #expecting = 0
 
   /**
@@ -22,6 +23,12 @@ export class AdoptedChildren {
         if (--this.#expecting === 0) this.#early.clear()
       },
     }
+  }
+
+  /** Until disposal somebody else waits for this child, whom libuv does not know either. */
+  leave(pid: number): Disposable {
+    this.#others.add(pid)
+    return { [Symbol.dispose]: () => void this.#others.delete(pid) }
   }
 
   /** How the child ends. It must be ours already: its former parent has ended. */
@@ -41,7 +48,7 @@ export class AdoptedChildren {
 
   /** Reap those that nobody waits for. @param owned the pids that libuv waits for */
   reap(owned: ReadonlySet<number>): void {
-    const exits = reapOrphans(new Set([...owned, ...this.#waiters.keys()]))
+    const exits = reapOrphans(new Set([...owned, ...this.#waiters.keys(), ...this.#others]))
     if (this.#expecting > 0) for (const exit of exits) this.#early.set(exit.pid, exit)
   }
 

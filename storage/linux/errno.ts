@@ -46,3 +46,9 @@ export const isErrno = (error: unknown, ...codes: string[]): error is Error & { 
   const code = error.code
   return codes.some((wanted) => (SAME[wanted] ?? wanted) === (SAME[code] ?? code))
 }
+
+/** The code of a system error (Node's or ours), such as "ECONNREFUSED"; undefined for anything else. */
+export const errnoOf = (error: unknown): string | undefined =>
+  error instanceof Error && 'errno' in error && 'code' in error && typeof error.code === 'string'
+    ? error.code
+    : undefined

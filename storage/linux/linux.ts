@@ -5,6 +5,7 @@ import * as bindTree from './bind-tree.ts'
 import * as cgroup from './cgroup.ts'
 import * as cgroupLimits from './cgroup-limits.ts'
 import * as chroot from './chroot.ts'
+import * as connectInNamespace from './connect-in-namespace.ts'
 import * as consoleSocket from './console-socket.ts'
 import * as flock from './flock.ts'
 import * as freezer from './freezer.ts'
@@ -28,6 +29,7 @@ import * as signals from './signals.ts'
 import * as spawnProgram from './spawn-program.ts'
 import * as statfs from './statfs.ts'
 import * as syncfs from './syncfs.ts'
+import * as terminalChild from './terminal-child.ts'
 import * as userNamespace from './user-namespace.ts'
 import * as writeKernelFile from './write-kernel-file.ts'
 import * as xattr from './xattr.ts'
@@ -39,6 +41,7 @@ export const linux = {
   ...cgroup,
   ...cgroupLimits,
   ...chroot,
+  ...connectInNamespace,
   ...consoleSocket,
   ...flock,
   ...freezer,
@@ -62,6 +65,7 @@ export const linux = {
   ...spawnProgram,
   ...statfs,
   ...syncfs,
+  ...terminalChild,
   ...userNamespace,
   ...writeKernelFile,
   ...xattr,

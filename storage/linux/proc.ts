@@ -1,5 +1,5 @@
 /** What /proc says about processes. A process is named by pid and start time: a pid alone may be somebody else's by now. */
-import { readdirSync } from 'node:fs'
+import { readdirSync, readlinkSync } from 'node:fs'
 import { readKernelFile } from './read-bounded.ts'
 
 export interface ProcessIdentity {
@@ -11,6 +11,7 @@ export interface ProcessIdentity {
 interface ProcessStat {
   state: string
   parent: number
+  session: number
   threads: number
   startTime: bigint
 }
@@ -26,10 +27,11 @@ const readStat = (pid: number): ProcessStat | undefined => {
   // The command name may hold spaces and parentheses: count from the last one.
   const fields = text.slice(text.lastIndexOf(')') + 2).split(' ')
   const [state, parent] = fields
+  const session = Number(fields[3])
   const threads = Number(fields[17])
   const startTime = fields[19]
   if (state === undefined || parent === undefined || startTime === undefined) return undefined
-  return { state, parent: Number(parent), threads, startTime: BigInt(startTime) }
+  return { state, parent: Number(parent), session, threads, startTime: BigInt(startTime) }
 }
 
 // A first thread that has ended looks like a zombie while other threads of the process run on.
@@ -57,6 +59,12 @@ export const isZombie = (pid: number): boolean => {
 /** The parent of a process; undefined when it is gone. */
 export const parentOf = (pid: number): number | undefined => readStat(pid)?.parent
 
+/**
+ * The session of a process, named by the pid that its leader has or had: no other process gets that pid while the session has members.
+ * undefined when the process is gone.
+ */
+export const sessionOf = (pid: number): number | undefined => readStat(pid)?.session
+
 const namesIn = (directory: string): string[] => {
   try {
     return readdirSync(directory)
@@ -75,6 +83,18 @@ export const childrenOf = (pid: number): number[] => {
   // The file exists only in kernels with CONFIG_PROC_CHILDREN.
   if (threads.length > 0 && complete.length === 0) return allPids().filter((candidate) => parentOf(candidate) === pid)
   return complete.flatMap((list) => list.split(' ').flatMap((word) => (word.trim() === '' ? [] : [Number(word)])))
+}
+
+/** What a process has open, as /proc names it: a path, or "pipe:[1234]". Empty when it is gone. Looks at names only, so it never hangs. */
+export const openFilesOf = (pid: number): string[] => {
+  const directory = `/proc/${checkedPid(pid)}/fd`
+  return namesIn(directory).flatMap((fd) => {
+    try {
+      return [readlinkSync(`${directory}/${fd}`)]
+    } catch {
+      return []
+    }
+  })
 }
 
 /** Names this boot of the machine; start times of different boots must not be compared. */
