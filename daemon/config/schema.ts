@@ -6,6 +6,7 @@ import * as z from 'zod'
 import { parseConfiguredMount } from '../oci/spec/configured-mounts.ts'
 import { parseConfiguredDevice } from '../oci/spec/devices.ts'
 import { parseRlimit } from '../oci/spec/rlimits.ts'
+import { podSysctls } from '../oci/spec/sysctls.ts'
 import { absolutePath, isAbsolutePath, section, tidyPath } from './fields.ts'
 import { containerFeatures, cpuIsolation, handlerFeatures, workloads } from './node-features.ts'
 import { streaming } from './streaming.ts'
@@ -136,6 +137,15 @@ const container = section({
     .describe('Where descriptions of CDI devices lie. A later directory wins; changes are noticed.'),
   ...containerFeatures,
 }).describe('Containers.')
+
+const areSysctls = (sysctls: Record<string, string>): boolean => {
+  try {
+    podSysctls(sysctls, { hostNetwork: false, hostIpc: false })
+    return true
+  } catch {
+    return false
+  }
+}
 
 /** What a configuration file may hold. Every key may be absent, so each file is valid, or not, on its own. */
 export const ConfigFile = z.strictObject({
@@ -273,6 +283,19 @@ export const ConfigFile = z.strictObject({
       .default('/usr/bin/catatonit')
       .describe(
         'The static init that runs in pods which share their process namespace between containers. Other pods run no process of their own.',
+      ),
+    shmMiB: z
+      .int()
+      .min(1)
+      .max(8_388_608)
+      .default(64)
+      .describe('The size of /dev/shm of a pod, in MiB. It counts as memory of who writes into it.'),
+    sysctls: z
+      .record(z.string(), z.string())
+      .refine(areSysctls, { error: 'must be kernel parameters of the network or IPC namespace of a pod' })
+      .default({})
+      .describe(
+        'Kernel parameters of every pod that has the namespace they belong to, such as "net.ipv4.tcp_keepalive_time"; those of the pod itself win.',
       ),
   }).describe('Pod sandboxes.'),
   container,

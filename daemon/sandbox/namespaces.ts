@@ -3,31 +3,31 @@ import { chownSync, mkdirSync, writeFileSync } from 'node:fs'
 import type { Linux } from '#linux/linux.ts'
 import { RuntimeError } from '#proto/errors.ts'
 import type { PodSandboxConfig } from '#proto/generated/api.ts'
-import { type PodSysctl, podSysctls } from '../oci/spec/sysctls.ts'
+import type { PodSysctl } from '../oci/spec/sysctls.ts'
 import type { PinnedNamespace, SandboxPaths } from '../paths.ts'
 import { podHostname } from './etc-files.ts'
 import { podIdMap, podNamespaces } from './sandbox.ts'
 
-/** What Docker, CRI-O and containerd give a pod. */
-const shmBytes = 64 * 1024 * 1024
-
-/**
- * What a pod's own network allows to any user in it: ping without CAP_NET_RAW, which is not among the default
- * capabilities, and ports below 1024. As in containerd 2 and Docker; a pod's own sysctls win.
- */
-const networkDefaults = { 'net.ipv4.ping_group_range': '0 2147483647', 'net.ipv4.ip_unprivileged_port_start': '0' }
+/** What is in them. */
+export interface Inside {
+  /** In this order. */
+  readonly sysctls: readonly PodSysctl[]
+  readonly shmBytes: number
+  /** Of what lies in /dev/shm, on a host with SELinux. */
+  readonly label?: string | undefined
+}
 
 /**
  * Make and pin what the pod does not share with the host; set host name, loopback and sysctls inside; mount /dev/shm.
  * A pod on the host network keeps the host's UTS namespace too, as its host name is the node's.
- * @param label of what lies in /dev/shm, on a host with SELinux
  */
-export function makeNamespaces(linux: Linux, paths: SandboxPaths, config: PodSandboxConfig, label?: string): void {
+export function makeNamespaces(
+  linux: Linux,
+  paths: SandboxPaths,
+  config: PodSandboxConfig,
+  { sysctls, shmBytes, label }: Inside,
+): void {
   const { hostNetwork, hostIpc } = podNamespaces(config)
-  const sysctls = [
-    ...podSysctls(hostNetwork ? {} : networkDefaults, { hostNetwork, hostIpc }),
-    ...podSysctls(config.linux?.sysctls ?? {}, { hostNetwork, hostIpc }),
-  ]
   const kinds: ('net' | 'uts' | 'ipc')[] = []
   if (!hostNetwork) kinds.push('net', 'uts')
   if (!hostIpc) kinds.push('ipc')

@@ -20,6 +20,7 @@ import { writeEtcFiles, writeHosts } from './etc-files.ts'
 import { type InitNeeds, startInit, stopInit } from './init-process.ts'
 import { makeNamespaces, releaseNamespaces } from './namespaces.ts'
 import { attachment } from './pod-attachment.ts'
+import { shmBytes, sysctlsOf } from './pod-defaults.ts'
 import { podIdMap, podNamespaces, type SandboxRecord, sandboxKey } from './sandbox.ts'
 import { offersUserNamespaces } from './user-namespaces.ts'
 import { validateSandboxConfig } from './validate-sandbox.ts'
@@ -96,6 +97,10 @@ async function run(
     ...(needs.specHost.selinuxEnabled && { selinuxLevel: podLevel(needs, config) }),
   }
   const label = podLabels(needs.specHost, record).mount
+  const inside = {
+    sysctls: sysctlsOf(config, needs.config.sandbox.sysctls),
+    shmBytes: shmBytes(config, needs.config.sandbox, needs.handlers.of({ runtimeHandler, runtime })),
+  }
   operation.enter('record')
   const sandbox = await needs.sandboxes.create(record, { state: 'creating' })
   rollback.defer('sandbox record', () => needs.sandboxes.delete(id))
@@ -109,7 +114,7 @@ async function run(
 
   operation.enter('namespaces')
   rollback.defer('namespaces', () => releaseNamespaces(needs.linux, paths))
-  await makeNamespaces(needs.linux, paths, config, label)
+  await makeNamespaces(needs.linux, paths, config, { ...inside, label })
 
   operation.enter('network')
   const ips = await connect(needs, record, rollback, signal, operation)

@@ -4,6 +4,7 @@
  */
 
 export const FEATURES = {
+  shmSize: ['io.cricket.shm-size', 'shm-size.crio.io', 'io.kubernetes.cri-o.ShmSize'],
   umask: ['io.cricket.umask', 'umask.crio.io', 'io.kubernetes.cri-o.umask'],
   writableCgroup: [
     'io.cricket.writable-cgroup',
