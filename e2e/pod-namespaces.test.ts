@@ -90,12 +90,13 @@ describe('the namespaces of a pod', { skip: isPeer && 'ours' }, () => {
     assert.deepEqual(await namespacesOf(debuggerId), await namespacesOf(pod.containerId))
     assert.equal((await run(debuggerId, 'pidof', 'sleep')).split(' ').length, 2, 'it sees the other')
     const elsewhere = await aPod('elsewhere', options)
-    for (const targetId of ['', '0'.repeat(64), elsewhere.containerId]) {
+    for (const [targetId, code] of [
+      ['', status.INVALID_ARGUMENT],
+      ['0'.repeat(64), status.NOT_FOUND],
+      [elsewhere.containerId, status.NOT_FOUND],
+    ] as const) {
       const config = aContainer('spy', { ...debugging, targetId })
-      await assert.rejects(
-        createContainer(world.cri, pod.sandboxId, pod.sandbox, config),
-        failsWith(status.INVALID_ARGUMENT, /target_id/),
-      )
+      await assert.rejects(createContainer(world.cri, pod.sandboxId, pod.sandbox, config), failsWith(code, /target_id/))
     }
     await clean()
   })
