@@ -68,6 +68,8 @@ class Server implements StreamingServer {
   readonly #tokens: Tokens
   readonly #sessions = new LiveSessions()
   readonly #sockets = new Set<Duplex>()
+  /** Connections whose one request was answered; what follows it on the wire is not listened to. */
+  readonly #answered = new WeakSet<Duplex>()
   readonly #tls: TlsSource | undefined
   #requiresClient = false
   #tlsTimer: NodeJS.Timeout | undefined
@@ -162,6 +164,7 @@ class Server implements StreamingServer {
 
   /** Requests that are no upgrades never get anything but an explanation. */
   #answer(request: IncomingMessage, response: ServerResponse): void {
+    this.#answered.add(request.socket)
     request.on('error', () => {})
     response.on('error', () => {})
     const { method = '', url = '', headers } = request
@@ -171,6 +174,10 @@ class Server implements StreamingServer {
 
   async #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
     socket.on('error', () => {})
+    if (this.#answered.has(socket)) {
+      socket.destroy()
+      return
+    }
     const { method = '', url = '', headers } = request
     const admission = admit({ method, url, headers })
     if (!('token' in admission)) {
