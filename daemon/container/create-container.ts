@@ -28,6 +28,7 @@ import { containerFileLabel, contextOption } from '../selinux/file-labels.ts'
 import { untilUndone } from '../undoing.ts'
 import { unbindSources } from './bound-mounts.ts'
 import { type BuiltSpec, buildSpec } from './build-spec.ts'
+import { checkRequest } from './check-request.ts'
 import { configuredRlimits } from './configured.ts'
 import { type Container, type ContainerRecord, containerKey } from './container.ts'
 import { imageVolumes, mountImageVolumes } from './image-volumes.ts'
@@ -113,6 +114,7 @@ async function create(
   using operation = needs.operations.begin('CreateContainer', key)
   const image = requireImage(needs, config)
   const handler = needs.handlers.of(sandbox.record)
+  checkRequest(needs, { sandbox, config, image, handler })
   const id = mintContainerId()
   using _ = await needs.locks.take(id)
   const log = needs.log.child({ container: id })

@@ -76,6 +76,13 @@ describe('hostile networks:', () => {
 
   it('A18: a host port takes what is for this node, not what passes through it', async (t) => {
     if (!existsSync('/usr/sbin/nft')) return t.skip('host lacks nft')
+    // A network without a plugin for host ports, so that they are ours to make.
+    const { plugins, ...network } = JSON.parse(cniConfig(world.site.network))
+    const file = join(world.site.network.configDir, '10-pods.conflist')
+    writeFileSync(file, JSON.stringify({ ...network, plugins: plugins.slice(0, 1) }))
+    await until('the network has no such plugin', 10_000, async () =>
+      (await world.runtime.logTail()).split('Use pod network').length > 2 ? true : undefined,
+    )
     const port = 20_000 + (Number.parseInt(world.site.id, 16) % 10_000)
     await using machine = await startOutside(port)
     const outside = machine.address

@@ -5,7 +5,7 @@ import { execFileSync } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync, readlinkSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
-import { CriError } from '../cri-client.ts'
+import { failsWith } from '../cri-client.ts'
 import { processesOf } from '../leftovers.ts'
 import { containerConfig, createContainer, podConfig, removePod } from '../pods.ts'
 import { findBusybox } from '../site.ts'
@@ -54,7 +54,8 @@ describe('hostile processes:', () => {
       const config = containerConfig('main', world.image, ['echo', 'written'], { logPath: 'main/0.log' })
       mkdirSync(join(sandbox.logDirectory, 'main'))
       set(join(sandbox.logDirectory, 'main/0.log'))
-      await assert.rejects(createContainer(world.cri, podSandboxId, sandbox, config), CriError, what)
+      const refusal = failsWith(FAILED_PRECONDITION, /0\.log/)
+      await assert.rejects(createContainer(world.cri, podSandboxId, sandbox, config), refusal, what)
       await removePod(world.cri, podSandboxId)
       attacks.canary.assertUnharmed()
     }
