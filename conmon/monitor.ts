@@ -282,7 +282,9 @@ export class Monitor implements RequestHandler {
     if (this.#options.sharedPidNamespace && cgroup !== undefined) {
       await attempt(report, 'kill the rest of the container', () => killRest(cgroup))
     }
-    await attempt(report, 'read the rest of the output', () => stdio.drain(drainTimeoutMs))
+    await attempt(report, 'read the rest of the output', async () => {
+      if (!(await stdio.drain(drainTimeoutMs))) report('somebody outside the container holds its output open')
+    })
     await attempt(report, 'complete the log', () => this.#log?.end())
     // A container may end before the runtime's start does.
     await settlesWithin(this.#starting, farewellTimeoutMs)

@@ -48,14 +48,19 @@ test('a kill in the container explains its end, but not a good one', () => {
   oom.close()
 })
 
-test('a kill that was seen stays known when the cgroup has gone', () => {
-  const oom = watch()
-  kills('/pod.slice', 1)
-  kills(CONTAINER, 1)
-  tell()
-  remove(CONTAINER)
-  assert.equal(oom.explains(killed), true)
-  oom.close()
+test('a kill that was seen stays known when the cgroup has gone, and the pod’s with it', () => {
+  for (const gone of [CONTAINER, '/pod.slice']) {
+    kills('/pod.slice', 0)
+    kills(CONTAINER, 0)
+    const oom = watch()
+    kills('/pod.slice', 1)
+    kills(CONTAINER, 1)
+    tell()
+    remove(gone)
+    assert.equal(oom.explains(killed), true, gone)
+    oom.close()
+    listeners = []
+  }
 })
 
 test('a kill is found in the count of the pod when the cgroup went before it could be seen', () => {

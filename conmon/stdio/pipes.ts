@@ -76,8 +76,8 @@ export class PipeStdio implements ContainerStdio {
     return this.#early.stderr.read()
   }
 
-  async drain(timeoutMs: number): Promise<void> {
-    await settlesWithin(Promise.all(this.#readers.map((reader) => reader.ended)), timeoutMs)
+  drain(timeoutMs: number): Promise<boolean> {
+    return settlesWithin(Promise.all(this.#readers.map((reader) => reader.ended)), timeoutMs)
   }
 
   closeInput(): void {

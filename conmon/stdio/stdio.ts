@@ -21,8 +21,8 @@ export interface ContainerStdio {
   begin(): Promise<void>
   /** The beginning of what a runtime that failed wrote. */
   complaint(): Buffer
-  /** Reads to the end of the output, or until `timeoutMs` are over because somebody outside the container holds it open. */
-  drain(timeoutMs: number): Promise<void>
+  /** Reads to the end of the output, or until `timeoutMs` are over because somebody outside the container holds it open; says which. */
+  drain(timeoutMs: number): Promise<boolean>
   /** The container's input; undefined when it has none, and before `begin`. */
   readonly input: ContainerInput | undefined
   /** The container reads the end of its input, after what it was sent. Nothing happens where there is no input, or a terminal. */

@@ -85,9 +85,9 @@ export class TerminalStdio implements ContainerStdio {
     return this.#said.read()
   }
 
-  async drain(timeoutMs: number): Promise<void> {
+  async drain(timeoutMs: number): Promise<boolean> {
     this.#closePeer()
-    if (this.#reader !== undefined) await settlesWithin(this.#reader.ended, timeoutMs)
+    return this.#reader === undefined || settlesWithin(this.#reader.ended, timeoutMs)
   }
 
   closeInput(): void {

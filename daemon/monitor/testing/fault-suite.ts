@@ -168,6 +168,7 @@ export function faultSuite(rig: Rig): void {
       const client = await box.start()
       const { code } = await client.exited
       assert.equal(code, 6)
+      assert.match(box.report(), /holds its output open/)
       assert.equal(box.output('stdout').toString(), 'last\n')
     })
 
