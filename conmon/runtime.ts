@@ -17,7 +17,12 @@ import { maxComplaintBytes, runtimeFailure } from './runtime-complaint.ts'
 import type { ContainerStdio } from './stdio/stdio.ts'
 
 /** From scratch: nothing of the daemon's environment reaches a runtime or its hooks. */
-const environment = { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' }
+const environment = {
+  PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
+  // A runtime in Go is gone before a collection of its garbage would have been worth it.
+  GOGC: 'off',
+  GOMEMLIMIT: '64MiB',
+}
 
 type Descriptors = readonly [number | 'ignore', number | 'ignore', number | 'ignore']
 

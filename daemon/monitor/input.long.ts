@@ -30,7 +30,8 @@ test('ten gigabytes of input arrive, and cost the monitor no memory', async (t) 
   }
   stdin.end()
   assert.equal((await client.exited).code, 0)
-  assert.equal(box.output('stdout').toString(), `${total}\n`)
+  // Busybox counts in 32 bits.
+  assert.equal(box.output('stdout').toString(), `${total % 2 ** 32}\n`)
   t.diagnostic(`the monitor grew by ${((most - before) / 1e6).toFixed(1)} MB`)
   assert.ok(most - before < 16 * 1024 * 1024, `the monitor has grown by ${most - before} bytes`)
 })

@@ -95,6 +95,7 @@ async function spawnMonitor({ program: { path, args }, dir, options, linux }: La
       path,
       args: [...args, dir, announceFlag],
       env: environment,
+      session: true,
       stdio: ['ignore', ownLog.fd, ownLog.fd, pipe.write],
       ...(options.monitorCgroup !== undefined && { cgroup: options.monitorCgroup }),
     })

@@ -1,5 +1,5 @@
 /**
- * `npm run bench -- monitor`: our monitor beside CRI-O's conmon in C, turn by turn, with the same bundles and runc. Prints a table;
+ * `npm run bench -- monitor`: our monitor beside CRI-O's conmon in C and containerd's shim, turn by turn, with the same bundles and runc. Prints a table;
  * there is no pass or fail. `--rounds N` containers for the times (30), `--pods N` idle ones (20).
  */
 
@@ -21,9 +21,13 @@ import {
   removeContainer,
   runcAlone,
 } from './monitors.ts'
+import { Shims } from './shims.ts'
 
-const contestants: Record<string, Launch> = { cricket: launchOurs, 'conmon (C)': launchCrios }
-const names = Object.keys(contestants)
+/** What can be asked to create, and later to start. */
+const monitors: Record<string, Launch> = { cricket: launchOurs, 'conmon (C)': launchCrios }
+const names = Object.keys(monitors)
+const shim = 'containerd shim'
+const all = [...names, shim]
 const LINE = 'x'.repeat(99)
 const MB = 1_000_000
 const TICK_MS = 10
@@ -86,16 +90,20 @@ class Bench {
   readonly #pods: number
   readonly #made: Bundle[] = []
   readonly #figures = new Map<string, Figure>()
+  readonly #shims: Shims
+  readonly #ofShims = new Set<string>()
 
   constructor(root: string, rounds: number, pods: number) {
     this.#root = root
     this.#rounds = rounds
     this.#pods = pods
+    this.#shims = new Shims(root)
   }
 
   async run(): Promise<Figure[]> {
     note('warming up')
-    for (const name of names) await this.#end(await this.#launch(name, 'true'))
+    await this.#shims.begin()
+    for (const name of all) await this.#end(await this.#launch(name, 'true'))
     await this.#starts()
     await this.#idle()
     await this.#lines(400)
@@ -104,7 +112,13 @@ class Bench {
   }
 
   async cleanUp(): Promise<void> {
-    for (const bundle of this.#made) await removeContainer(bundle)
+    for (const bundle of this.#made) await this.#remove(bundle)
+    await this.#shims.end()
+  }
+
+  async #remove(bundle: Bundle): Promise<void> {
+    await removeContainer(bundle)
+    if (this.#ofShims.has(bundle.id)) await this.#shims.remove(bundle)
   }
 
   #set(figure: string, unit: Figure['unit'], name: string, value: number): void {
@@ -120,16 +134,18 @@ class Bench {
   }
 
   async #launch(name: string, command: string): Promise<Monitored> {
-    const launch = contestants[name]
+    const bundle = await this.#bundle(command)
+    if (name === shim) this.#ofShims.add(bundle.id)
+    const launch = name === shim ? this.#shims.launch : monitors[name]
     if (!launch) throw new Error(`no monitor "${name}"`)
-    return launch(await this.#bundle(command))
+    return launch(bundle)
   }
 
   /** Kills the container and waits until its monitor has gone. */
   async #end({ id, pid }: Monitored): Promise<void> {
     const bundle = this.#made.find((each) => each.id === id)
-    if (bundle) await removeContainer(bundle)
-    for (let waited = 0; (await isThere(`/proc/${pid}`)) && waited < 5000; waited += 10) await sleep(10)
+    if (bundle) await this.#remove(bundle)
+    for (let waited = 0; (await isRunning(pid)) && waited < 5000; waited += 10) await sleep(10)
   }
 
   async #starts(): Promise<void> {
@@ -146,7 +162,7 @@ class Bench {
       await removeContainer(bare)
       for (const name of round % 2 === 0 ? names : names.toReversed()) {
         const bundle = await this.#bundle('sleep 1000')
-        const launch = contestants[name]
+        const launch = monitors[name]
         if (!launch) continue
         const from = performance.now()
         const monitored = await launch(bundle)
@@ -158,6 +174,10 @@ class Bench {
         push(cpu, name, await preciseCpuMs(monitored.pid))
         await this.#end(monitored)
       }
+      const shimmed = await this.#launch(shim, 'sleep 1000')
+      await sleep(50)
+      push(cpu, shim, await preciseCpuMs(shimmed.pid))
+      await this.#end(shimmed)
     }
     const runc = percentile(alone, 0.5)
     note(`runc create by itself: p50 ${runc.toFixed(1)} ms`)
@@ -170,28 +190,29 @@ class Bench {
         percentile(create[name] ?? [], 0.5) - runc,
       )
       this.#set('start, p50', 'ms', name, percentile(start[name] ?? [], 0.5))
-      this.#set('CPU of the monitor per container started, p50', 'ms', name, percentile(cpu[name] ?? [], 0.5))
     }
+    for (const name of all)
+      this.#set('CPU of the monitor per container started, p50', 'ms', name, percentile(cpu[name] ?? [], 0.5))
   }
 
   async #idle(): Promise<void> {
     note(`${this.#pods} idle containers each`)
-    for (const name of names) {
-      const all: Monitored[] = []
+    for (const name of all) {
+      const up: Monitored[] = []
       for (let n = 0; n < this.#pods; n++) {
         const monitored = await this.#launch(name, 'sleep 100000')
         await monitored.start()
-        all.push(monitored)
+        up.push(monitored)
       }
       await sleep(5000)
       execFileSync('sync')
-      const memory = await Promise.all(all.map(({ pid }) => memoryOf(pid)))
+      const memory = await Promise.all(up.map(({ pid }) => memoryOf(pid)))
       const mean = (key: 'privateDirty' | 'pss') =>
         memory.reduce((sum, each) => sum + each[key], 0) / memory.length / 1e6
       this.#set('idle, private dirty', 'MB', name, mean('privateDirty'))
       this.#set('idle, PSS', 'MB', name, mean('pss'))
       const state = () =>
-        Promise.all(all.map(async ({ pid }) => ({ sleeps: await sleepsOf(pid), cpu: await preciseCpuMs(pid) })))
+        Promise.all(up.map(async ({ pid }) => ({ sleeps: await sleepsOf(pid), cpu: await preciseCpuMs(pid) })))
       const before = await state()
       await sleep(10_000)
       const after = await state()
@@ -200,10 +221,10 @@ class Bench {
         const { sleeps: sleepsBefore, cpu: cpuBefore } = before[n] ?? none
         return { sleeps: addedSleeps(sleepsBefore, sleeps), cpu: Math.max(0, cpu - cpuBefore) }
       })
-      const sum = (key: 'sleeps' | 'cpu') => rises.reduce((total, each) => total + each[key], 0) / all.length
+      const sum = (key: 'sleeps' | 'cpu') => rises.reduce((total, each) => total + each[key], 0) / up.length
       this.#set('idle, wake-ups of all threads in 10 s', 'count', name, Math.round(sum('sleeps') * 10) / 10)
       this.#set('idle, CPU in 10 s', 'ms', name, sum('cpu'))
-      for (const monitored of all) await this.#end(monitored)
+      for (const monitored of up) await this.#end(monitored)
     }
   }
 
@@ -212,7 +233,7 @@ class Bench {
     note(`${megabytes} MB of 100-byte lines, three times each`)
     const samples: Record<string, { cpu: number[]; wall: number[]; size: number[] }> = {}
     for (let round = 0; round < 3; round++) {
-      for (const name of round % 2 === 0 ? names : names.toReversed()) {
+      for (const name of round % 2 === 0 ? all : all.toReversed()) {
         const monitored = await this.#launch(name, `yes ${LINE} | head -c ${megabytes * MB}${saysDone}`)
         const cpuBefore = await cpuMs(monitored.pid)
         const begin = performance.now()
@@ -237,7 +258,7 @@ class Bench {
 
   async #memoryAfter(megabytes: number): Promise<void> {
     note(`memory after ${megabytes} MB of output`)
-    for (const name of names) {
+    for (const name of all) {
       const monitored = await this.#launch(name, `yes ${LINE} | head -c ${megabytes * MB}${saysDone}`)
       await monitored.start()
       await untilDone(monitored.logPath)
@@ -249,6 +270,12 @@ class Bench {
       await rm(monitored.logPath)
     }
   }
+}
+
+/** Not where PID 1 takes its time with the dead either. */
+async function isRunning(pid: number): Promise<boolean> {
+  const stat = await readFile(`/proc/${pid}/stat`, 'latin1').catch(() => ') Z')
+  return !/\) Z[^)]*$/.test(stat)
 }
 
 function push(samples: Record<string, number[]>, name: string, value: number): void {
@@ -263,7 +290,7 @@ export async function benchMonitors({ rounds, pods }: { rounds: number; pods: nu
   const bench = new Bench(root, rounds, pods)
   try {
     const figures = await bench.run()
-    console.log(`\n${renderTable(figures, names)}\n`)
+    console.log(`\n${renderTable(figures, all)}\n`)
   } finally {
     await bench.cleanUp()
     for (const hierarchy of await readdir('/sys/fs/cgroup')) {

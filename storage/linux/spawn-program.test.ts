@@ -32,21 +32,27 @@ async function run(command: string, more: Partial<Program> = {}): Promise<{ said
 }
 
 test('executes a program with these arguments, variables and descriptors, and no others', async () => {
-  const { said, exit } = await run('echo "$0|$1|$A"; pwd; ls /proc/$$/fd | tr "\\n" " "; exit 7', {
-    args: ['-c', 'echo "$0|$1|$A"; pwd; ls /proc/$$/fd | tr "\\n" " "; exit 7', 'zero', 'ö n\ne'],
-    env: { PATH: '/bin:/usr/bin', A: 'b=c' },
-  })
-  assert.equal(said, 'zero|ö n\ne|b=c\n/\n0 1 2 ')
-  assert.deepEqual(exit, { pid: exit.pid, how: 'exited', code: 7 })
+  // The last descriptor is that of the directory that ls reads.
+  const command = 'echo "$0|$1|$A"; pwd; exec ls /proc/self/fd'
+  const args = ['-c', command, 'zero', 'ö n\ne']
+  const { said, exit } = await run(command, { args, env: { PATH: '/bin:/usr/bin', A: 'b=c' } })
+  assert.equal(said, 'zero|ö n\ne|b=c\n/\n0\n1\n2\n3\n')
+  assert.deepEqual(exit, { pid: exit.pid, how: 'exited', code: 0 })
+  const other = (await run('exit 7')).exit
+  assert.deepEqual(other, { pid: other.pid, how: 'exited', code: 7 })
 })
 
-test('it leads a session, ignores and blocks no signal, and ends as it ends', async () => {
-  const { said, exit } = await run(
-    'cut -d " " -f 1,5,6 /proc/$$/stat; grep -E "^Sig(Blk|Ign)" /proc/$$/status; kill -9 $$',
-  )
+test('it leads a session or a group of ours, ignores and blocks no signal, and ends as it ends', async () => {
+  const command = 'cut -d " " -f 1,5,6 /proc/$$/stat; grep -E "^Sig(Blk|Ign)" /proc/$$/status; kill -9 $$'
+  const { said, exit } = await run(command, { session: true })
   const none = '0'.repeat(16)
   assert.equal(said, `${exit.pid} ${exit.pid} ${exit.pid}\nSigBlk:\t${none}\nSigIgn:\t${none}\n`)
   assert.ok(exit.how === 'signaled' && exit.signal === 9)
+  const grouped = await run('cut -d " " -f 1,5,6 /proc/$$/stat')
+  const ourSession = readFileSync('/proc/self/stat', 'latin1')
+    .replace(/^.*\) /s, '')
+    .split(' ')[3]
+  assert.equal(grouped.said, `${grouped.exit.pid} ${grouped.exit.pid} ${ourSession}\n`)
 })
 
 test('descriptors may change places', async () => {

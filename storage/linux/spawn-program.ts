@@ -1,5 +1,5 @@
 /**
- * Starts a program in a session of its own without copying this process (vfork): a fork takes the longer the more memory there is to
+ * Starts a program, as the leader of its process group, without copying this process (vfork): a fork takes the longer the more memory there is to
  * share, and nothing else of this thread can run meanwhile. Everything the program is to differ in is settled before it is executed.
  */
 import { closeSync, constants, openSync } from 'node:fs'
@@ -18,6 +18,11 @@ export interface Program {
   readonly openFiles?: number
   /** Its oom_score_adj is 0, whatever ours is. */
   readonly neutralOomScore?: boolean
+  /**
+   * It leads a session of its own. Where the scheduler groups by session (autogroup) that sets it apart from us, and it competes as much
+   * as we do with everything else: for what outlives us only.
+   */
+  readonly session?: boolean
   /** The cgroup it is executed in, which exists; ours when not given. */
   readonly cgroup?: string
 }
@@ -27,7 +32,7 @@ export interface Program {
  * no signal is ignored or blocked.
  * @throws LinuxError with the path when it cannot be executed
  */
-export function spawnProgram({ path, args, env, stdio, openFiles, neutralOomScore, cgroup }: Program): number {
+export function spawnProgram({ path, args, env, stdio, openFiles, neutralOomScore, session, cgroup }: Program): number {
   const variables = Object.entries(env).map(([name, value]) => `${name}=${value}`)
   const cgroups = cgroup === undefined ? [] : cgroupProcsFiles(cgroup).map((file) => openSync(file, constants.O_WRONLY))
   try {
@@ -36,6 +41,7 @@ export function spawnProgram({ path, args, env, stdio, openFiles, neutralOomScor
       variables.length,
       openFiles ?? -1,
       neutralOomScore === true ? 1 : 0,
+      session === true ? 1 : 0,
       stdio.length,
       cgroups.length,
       ...stdio.map((fd) => (fd === 'ignore' ? -1 : fd)),

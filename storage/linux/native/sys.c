@@ -140,7 +140,7 @@ static napi_value clone_paused(napi_env env, napi_callback_info info) {
 }
 
 /* The settings are 32-bit integers: these, then the descriptors the program gets as 0, 1, ... (-1: /dev/null), then the cgroup.procs files it joins. */
-enum { ARGUMENTS, VARIABLES, OPEN_FILES, NEUTRAL_SCORE, DESCRIPTORS, CGROUPS, LISTS };
+enum { ARGUMENTS, VARIABLES, OPEN_FILES, NEUTRAL_SCORE, SESSION, DESCRIPTORS, CGROUPS, LISTS };
 enum { MOST_DESCRIPTORS = 16, EXEC_STACK = 64 * 1024, CLOSE_RANGE_ON_EXEC = 4 };
 
 typedef struct { const char *file; char **argv, **envp; const int *set; volatile int error; } program;
@@ -164,7 +164,7 @@ static int execute(void *data) {
   }
   for (int i = 0; i < set[DESCRIPTORS]; i++) if (dup2(high[i], i) < 0) goto failed;
   if (syscall(SYS_close_range, set[DESCRIPTORS], ~0U, CLOSE_RANGE_ON_EXEC) < 0 && errno != ENOSYS) goto failed;
-  if (setsid() < 0 || chdir("/") < 0) goto failed;
+  if ((set[SESSION] ? setsid() : setpgid(0, 0)) < 0 || chdir("/") < 0) goto failed;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, NULL);
   execve(p->file, p->argv, p->envp);
