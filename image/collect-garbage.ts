@@ -14,6 +14,9 @@ export interface CollectNeeds {
   readonly images: () => readonly ImageRecord[]
 }
 
+/** A pull that failed is tried again within minutes; what it had received is then still there. */
+const SPARE_PARTIAL_MS = 60 * 60 * 1000
+
 /** One collection at a time; pulls that begin meanwhile wait for its end before they look what is there. */
 export const collectGarbage = ({ storage, leases, images }: CollectNeeds): Promise<void> =>
   leases.collecting(async () => {
@@ -21,7 +24,7 @@ export const collectGarbage = ({ storage, leases, images }: CollectNeeds): Promi
     const keptLayers = new Set<DiffId>([...images().flatMap(({ diffIds }) => diffIds), ...leased.map(asDiffId)])
     const keptBlobs = new Set<Digest>([...images().flatMap(documentsOf), ...leased])
     await storage.collectGarbage({ keep: keptLayers })
-    await storage.blobs.collectGarbage({ keep: keptBlobs })
+    await storage.blobs.collectGarbage({ keep: keptBlobs, spareMs: SPARE_PARTIAL_MS })
   })
 
 /** Leases do not tell diff ids from blobs: one digest too many in a set of things to keep does no harm. */

@@ -19,6 +19,8 @@ export interface FetchLayersInput extends DownloadInput {
   readonly layers: LayerStore
   /** Shared by all pulls of a store. */
   readonly locks: KeyedLock
+  /** Of downloads, shared by all pulls. */
+  readonly slots: Slots
   readonly operation: Operation
   /** What may still be filled on the storage's disk. */
   readonly freeBytes: () => number
@@ -75,7 +77,9 @@ const fetchLayer = async (
   if (layers.has(diffId)) return
   // Always after the layer's lock, so that two pulls cannot wait for each other.
   using _blob = await locks.take(`blob ${descriptor.digest}`, signal)
-  if (!blobs.has(descriptor.digest)) await slots.run(() => downloadBlob(input, descriptor, signal))
+  if (!blobs.has(descriptor.digest)) {
+    await slots.run(() => input.slots.run(() => downloadBlob(input, descriptor, signal)))
+  }
   try {
     await checkCompression(input, descriptor)
     await layers.unpack({ diffId, blob: descriptor.digest, signal })

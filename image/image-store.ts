@@ -5,6 +5,7 @@
 import type { Linux } from '#linux/linux.ts'
 import { RuntimeError } from '#proto/errors.ts'
 import type { Log } from '#proto/log.ts'
+import { garbageLimit } from '#storage/garbage.ts'
 import { KeyedLock } from '#storage/keyed-lock.ts'
 import type { Storage } from '#storage/storage.ts'
 import { collectGarbage } from './collect-garbage.ts'
@@ -26,6 +27,7 @@ import { HttpExchange } from './registry/http-exchange.ts'
 import { type Asker, RegistrySources } from './registry/registry-sources.ts'
 import { defaultTiming, type Timing } from './registry/timing.ts'
 import { Tokens } from './registry/tokens.ts'
+import { Slots } from './slots.ts'
 
 export type { RegistryAuth } from './credentials/credentials.ts'
 export type { ImageConfig } from './image-config.ts'
@@ -63,6 +65,9 @@ export interface FilesystemUsage {
 }
 
 const LOOK_MS = 5_000
+/** Downloads of all pulls at one time; each may use fewer. */
+const ALL_DOWNLOADS = 6
+const COLLECT_BYTES = 16 * 2 ** 20
 
 /** Opens the records and makes the parts; nothing is fetched or collected. */
 export const openImages = async (input: OpenImages): Promise<Images> => {
@@ -111,6 +116,8 @@ export class Images {
       timing,
       leases: this.#leases,
       locks: new KeyedLock(),
+      slots: new Slots(ALL_DOWNLOADS),
+      collectAfter: garbageLimit(COLLECT_BYTES),
       freeBytes: () => freeBytes(linux, storage.root),
     }
   }

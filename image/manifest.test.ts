@@ -56,6 +56,20 @@ suite('manifest and index', () => {
     refuses('failed-precondition', { ...manifest, fsLayers: [] })
   })
 
+  test('says what is wrong with schema 1, however it is sent', () => {
+    for (const contentType of [
+      'application/vnd.docker.distribution.manifest.v1+prettyjws',
+      'application/json',
+      undefined,
+    ]) {
+      assert.throws(
+        () =>
+          parse({ schemaVersion: 1, fsLayers: [], signatures: [] }, contentType === undefined ? {} : { contentType }),
+        (error) => isKind(error, 'failed-precondition') && /schema 1.*push the image again/.test(error.message),
+      )
+    }
+  })
+
   test('refuses schema 1', () => {
     refuses(
       'failed-precondition',

@@ -70,9 +70,22 @@ export const parseDocument = (
   { contentType, expectedType, what }: { contentType?: string; expectedType?: string; what: string },
 ): ImageIndex | ImageManifest => {
   const json = parseStrictJson(bytes, what)
+  refuseSchema1(json, contentType, what)
   const kind = documentKind(agreedType(json, contentType, expectedType, what))
   refuseAmbiguous(json, kind, what)
   return kind === 'index' ? readIndex(json, what) : readManifest(json, what)
+}
+
+const SCHEMA_1 = /^application\/vnd\.docker\.distribution\.manifest\.v1\+(?:json|prettyjws)$/
+
+/** Registries still send it for images that were pushed before 2016, asked for or not. */
+const refuseSchema1 = (json: unknown, contentType: string | undefined, what: string): void => {
+  const isOld = typeof json === 'object' && json !== null && 'schemaVersion' in json && json.schemaVersion === 1
+  if (!isOld && !SCHEMA_1.test(bareMediaType(contentType))) return
+  throw new RuntimeError(
+    'failed-precondition',
+    `${what} has Docker's old format "schema 1", which cannot be verified: push the image again with a current tool`,
+  )
 }
 
 /** Types that say nothing: what simple file servers answer. */

@@ -98,6 +98,37 @@ suite('pull over a bad line', () => {
     assert.match(registry.seen(digest).at(-1)?.headers.range ?? '', /^bytes=\d{4,}-$/)
   })
 
+  test('what it received survives a garbage collection', async () => {
+    await using registry = await TestRegistry.start()
+    const image = await imageOf(400_000)
+    const { digest } = layerOfImage(image)
+    registry.add('app', image, 'latest')
+    const reference = `${registry.host}/app`
+    await using here = await TestImages.open({ timing: { ...quickTiming, attempts: 1 } })
+    registry.misbehave({ path: digest, times: 1, misdeed: { do: 'cut', afterBytes: 200_000 } })
+    await assert.rejects(here.images.pull({ reference }), (error) => isKind(error, 'registry-unavailable'))
+    await here.images.collectGarbage()
+    await here.images.pull({ reference })
+    assert.match(registry.seen(digest).at(-1)?.headers.range ?? '', /^bytes=\d{4,}-$/)
+  })
+
+  test('a caller that leaves leaves what was received to the next one', async () => {
+    await using registry = await TestRegistry.start()
+    await using here = await TestImages.open()
+    const image = await imageOf(400_000)
+    const { digest } = layerOfImage(image)
+    registry.add('app', image, 'latest')
+    const reference = `${registry.host}/app`
+    registry.misbehave({ path: digest, times: 1, misdeed: { do: 'stall', afterBytes: 200_000 } })
+    const leaver = new AbortController()
+    const left = assert.rejects(here.images.pull({ reference, signal: leaver.signal }), /gone/)
+    while ((here.images.operations()[0]?.bytesReceived ?? 0) < 150_000) await new Promise((next) => setTimeout(next, 5))
+    leaver.abort(new Error('gone'))
+    await left
+    await here.images.pull({ reference })
+    assert.match(registry.seen(digest).at(-1)?.headers.range ?? '', /^bytes=\d{4,}-$/)
+  })
+
   test('starts over when the registry cannot resume', async () => {
     await using registry = await TestRegistry.start()
     await using here = await TestImages.open()

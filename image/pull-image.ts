@@ -20,6 +20,7 @@ import { type Descriptor, type ImageManifest, type Platform, parseDocument } fro
 import type { Operation } from './operations.ts'
 import { choosePlatform, fitsHost, platformText } from './platform.ts'
 import type { Timing } from './registry/timing.ts'
+import type { Slots } from './slots.ts'
 
 export interface PullNeeds {
   readonly blobs: BlobStore
@@ -27,6 +28,10 @@ export interface PullNeeds {
   readonly platform: Platform
   readonly leases: Leases
   readonly locks: KeyedLock
+  /** Of downloads, shared by all pulls. */
+  readonly slots: Slots
+  /** Told of what arrives, so that it can keep the garbage of busy streams small. */
+  readonly collectAfter: (bytes: number) => void
   readonly timing: Timing
   readonly log: Log
   /** What may still be filled on the storage's disk. */
@@ -62,11 +67,11 @@ export const pullImage = async (needs: PullNeeds, input: PullInput, signal: Abor
   const layers = pairLayers(manifest, diffIds, input.what)
   operation.enter('fetching layers')
   operation.expectLayers(layers.length)
-  await fetchLayers(
-    { ...needs, source: input.source, operation, received: (bytes) => operation.received(bytes) },
-    layers,
-    signal,
-  )
+  const received = (bytes: number): void => {
+    operation.received(bytes)
+    needs.collectAfter(bytes)
+  }
+  await fetchLayers({ ...needs, source: input.source, operation, received }, layers, signal)
   operation.enter('recording')
   return input.record({
     id: imageIdOf(manifest.config.digest),

@@ -156,6 +156,15 @@ for (const [dialect, configure] of Object.entries(dialects)) {
       assert.match(rig.registry.seen(digest)[0]?.headers.range ?? '', /^bytes=\d{5,6}-$/)
     })
 
+    test('that gives other bytes of the right length gives way, and is not asked for them again', async () => {
+      await using rig = await Rig.make({ bytes: 100_000 })
+      await configure(rig)
+      const { digest, bytes } = layerOf(rig.image)
+      rig.mirror.misbehave({ path: digest, misdeed: { do: 'lie', body: randomBytes(bytes.length) } })
+      assert.equal(await rig.pull(), rig.image.id)
+      assert.equal(rig.mirror.seen(digest).length, 1)
+    })
+
     test('never sees what the pod can prove, the registry does', async () => {
       for (const mirror of [
         { kind: 'basic', ...user },

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
 import fc from 'fast-check'
 import { isKind } from '#proto/errors.ts'
-import { canonical, familiar, parseReference, repositoryOf } from './reference.ts'
+import { canonical, familiar, isShortName, parseReference, repositoryOf } from './reference.ts'
 
 const digest = `sha256:${'a'.repeat(64)}`
 
@@ -96,6 +96,43 @@ suite('image reference', () => {
           assert.ok(isKind(error, 'invalid-argument'), String(error))
         }
       }),
+    )
+  })
+
+  test('takes every name that the grammar makes, and says the same of it ever after', () => {
+    const letters = fc.string({ unit: fc.constantFrom(...'abz09'), minLength: 1, maxLength: 6 })
+    const separator = fc.constantFrom('.', '_', '__', '-', '--')
+    const part = fc
+      .tuple(letters, fc.array(fc.tuple(separator, letters), { maxLength: 2 }))
+      .map(([first, more]) => first + more.map(([between, next]) => between + next).join(''))
+    const domain = fc
+      .tuple(
+        fc.constantFrom('localhost', 'r.example', 'A.Example', '10.0.0.1', '[fd00::1]'),
+        fc.option(fc.integer({ min: 1, max: 65_535 }), { nil: undefined }),
+      )
+      .map(([host, port]) => (port === undefined ? host : `${host}:${port}`))
+    const tag = fc.stringMatching(/^\w[\w.-]{0,20}$/)
+    const hex = fc.string({ unit: fc.constantFrom(...'0123456789abcdef'), minLength: 64, maxLength: 64 })
+    fc.assert(
+      fc.property(
+        domain,
+        fc.array(part, { minLength: 1, maxLength: 4 }),
+        fc.option(tag, { nil: undefined }),
+        fc.option(hex, { nil: undefined }),
+        (registry, parts, named, hash) => {
+          const end = `${named === undefined ? '' : `:${named}`}${hash === undefined ? '' : `@sha256:${hash}`}`
+          const reference = parseReference(`${registry}/${parts.join('/')}${end}`)
+          assert.equal(reference.domain, registry.toLowerCase())
+          assert.equal(reference.path, parts.join('/'))
+          assert.equal(reference.tag, named ?? (hash === undefined ? 'latest' : undefined))
+          assert.equal(reference.digest, hash === undefined ? undefined : `sha256:${hash}`)
+          assert.equal(isShortName(`${registry}/${parts.join('/')}${end}`), false)
+          // Without its registry it is short, unless its first part looks like one.
+          const short = `${parts.join('/')}${end}`
+          const looksLike = parts.length > 1 && /\.|^localhost$/.test(parts[0] ?? '')
+          assert.equal(isShortName(short), !looksLike, short)
+        },
+      ),
     )
   })
 })

@@ -129,11 +129,22 @@ export class BlobStore {
     await this.#quarantine.take(this.#path(digest), why)
   }
 
-  /** Removes all blobs, whole and partial, that are neither kept nor arriving at this moment. */
-  async collectGarbage({ keep }: { keep: ReadonlySet<Digest> }): Promise<void> {
+  /**
+   * Removes all blobs, whole and partial, that are neither kept nor arriving at this moment.
+   * @param spareMs partial ones that grew within this time stay, too: somebody may come back for them
+   */
+  async collectGarbage({ keep, spareMs = 0 }: { keep: ReadonlySet<Digest>; spareMs?: number }): Promise<void> {
     const partial = (await readdir(this.#layout.partialBlobs)).map(digestText).filter(isDigest)
-    for (const digest of [...this.list(), ...partial])
-      if (!keep.has(digest) && !this.#locks.isHeld(digest)) await this.remove(digest)
+    const removable = (digest: Digest): boolean => !keep.has(digest) && !this.#locks.isHeld(digest)
+    for (const digest of this.list()) if (removable(digest)) await this.remove(digest)
+    for (const digest of partial)
+      if (removable(digest) && (await this.#partialAgeMs(digest)) >= spareMs) await this.remove(digest)
+  }
+
+  async #partialAgeMs(digest: Digest): Promise<number> {
+    const found = await stat(this.#partialPath(digest)).catch(() => undefined)
+    // A clock that was set back must not keep them for ever.
+    return found === undefined ? 0 : Math.abs(Date.now() - found.mtimeMs)
   }
 
   usage(): Usage {

@@ -6,6 +6,7 @@
  *   --json PATH  default dist/bench.json              --only NAME only this runtime
  *   monitor      as the first word: only our monitor beside conmon, see monitor.ts
  *   spec         as the first word: only the making of specs, see spec.ts
+ *   pull         as the first word: only pulls, see pull.ts
  */
 
 import { execFileSync } from 'node:child_process'
@@ -27,6 +28,7 @@ import type { Runtime } from '../runtime.ts'
 import { createSite, removeSite, type Site } from '../site.ts'
 import { type Figure, percentiles, renderTable } from './figures.ts'
 import { benchMonitors } from './monitor.ts'
+import { benchPull } from './pull.ts'
 import { benchSpec } from './spec.ts'
 
 const { values: options, positionals } = parseArgs({
@@ -302,5 +304,9 @@ async function main(): Promise<void> {
   }
 }
 
-if (positionals[0] === 'spec') benchSpec()
-else await (positionals[0] === 'monitor' ? benchMonitors({ rounds: ROUNDS, pods: PODS }) : main())
+const words: Record<string, () => Promise<void>> = {
+  monitor: () => benchMonitors({ rounds: ROUNDS, pods: PODS }),
+  pull: () => benchPull({ rounds: Math.ceil(ROUNDS / 10), json: options.json, only: options.only }),
+  spec: async () => benchSpec(),
+}
+await (words[positionals[0] ?? ''] ?? main)()

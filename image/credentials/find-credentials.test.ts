@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
-import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { suite, test } from 'node:test'
@@ -97,7 +97,7 @@ suite('credentials of the pod', () => {
 
   test('rules are no prototype', async () => {
     await using rig = await Rig.make()
-    assert.equal(await rig.user({ auth, image: 'constructor:5000/x', server: 'm.example' }), 'anonymous')
+    assert.equal(await rig.user({ auth, image: 'Constructor/x', server: 'm.example' }), 'anonymous')
   })
 })
 
@@ -149,7 +149,7 @@ suite('auth files', () => {
     assert.equal(await rig.user({ namespace: 'blue' }), 'blue app')
     assert.equal(await rig.user({ namespace: 'blue', image: 'quay.io/x' }), 'blue')
     assert.equal(await rig.user({ namespace: 'red' }), 'user of quay.io')
-    assert.equal(await rig.user({ namespace: '../blue' }), 'user of quay.io')
+    assert.equal(await rig.user({ namespace: 'x/../blue' }), 'user of quay.io')
   })
 
   for (const content of [
@@ -233,8 +233,10 @@ suite('credential helpers', () => {
   }
 
   test('names that are paths, or of nobody, are refused', async () => {
-    for (const name of ['../../bin/sh', 'a/b', '', 'nobody']) {
-      await using rig = await Rig.make({ 'auth.json': using(name) })
+    for (const name of ['../../bin/sh', 'x/../evil', 'a/b', '', 'nobody']) {
+      await using rig = await Rig.make({ 'auth.json': using(name), evil: good })
+      await chmod(join(rig.dir, 'evil'), 0o755)
+      await mkdir(join(rig.dir, 'docker-credential-x'))
       await assert.rejects(rig.get({}), (error) => isKind(error, 'permission-denied'), name)
     }
   })

@@ -3,6 +3,7 @@ import { closeSync, openSync, readdirSync, unlinkSync } from 'node:fs'
 import { parentPort } from 'node:worker_threads'
 import { messageOf, RuntimeError } from '#proto/errors.ts'
 import { algorithmOf, digestStream } from '../digest.ts'
+import { garbageLimit } from '../garbage.ts'
 import { toBytes } from '../tree/bytes.ts'
 import { measureTree } from '../tree/measure-tree.ts'
 import { removeTree } from '../tree/remove-tree.ts'
@@ -15,6 +16,8 @@ import { LayerUnpacker, type UnpackedLayer } from './unpack-layer.ts'
 import type { JobName, ReplyOf, RequestOf, WorkerReply, WorkerRequest } from './worker-jobs.ts'
 
 type Checkpoint = () => void
+
+const collectAfter = garbageLimit(8 * 2 ** 20)
 
 const unpack = async (
   confinement: Confinement,
@@ -35,6 +38,7 @@ const unpack = async (
           if (bytes > limits.archiveBytes) throw tooMuch(`Layer has more than ${limits.archiveBytes} bytes`)
           hash.update(chunk)
           reader.push(chunk)
+          collectAfter(chunk.length)
         }
         reader.finish()
         const actual = hash.digest()
