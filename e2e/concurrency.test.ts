@@ -7,37 +7,30 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { status } from '@grpc/grpc-js'
 import { type ContainerConfig, ContainerState, type PodSandboxConfig, PodSandboxState } from '#proto/generated/api.ts'
-import { CriError } from './cri-client.ts'
+import {
+  allOk,
+  type Call,
+  codeOf,
+  codes,
+  cross,
+  DUPLICATES,
+  HEAD_STARTS,
+  isOneOf,
+  type Outcome,
+  outcome,
+  times,
+} from './at-once.ts'
 import { useWorld } from './harness.ts'
 import { isPeer } from './peer.ts'
 import { containerConfig, createContainer, podConfig, removeAllPods } from './pods.ts'
 
 const IDLE = ['sleep', '1000']
-const DUPLICATES = 50
-/** Each crossing is tried with these heads starts (ms) of its first call. */
-const HEAD_STARTS = [0, 0, 1, 3, 10, 30, 60]
-
-/** How a call ended: its answer, or the code it failed with. */
-type Outcome<T> = { ok: true; value: T } | { ok: false; code: status; message: string }
-
-async function outcome<T>(call: Promise<T>): Promise<Outcome<T>> {
-  try {
-    return { ok: true, value: await call }
-  } catch (error) {
-    if (!(error instanceof CriError)) throw error
-    return { ok: false, code: error.code, message: error.message }
-  }
-}
-
-const codeOf = (result: Outcome<unknown>): status => (result.ok ? status.OK : result.code)
 
 describe('calls at the same time', { skip: isPeer && 'ours' }, () => {
   const world = useWorld()
   let made = 0
 
   const runtime = () => world.cri.runtime
-  const times = <T>(call: () => Promise<T>): Promise<Outcome<T>[]> =>
-    Promise.all(Array.from({ length: DUPLICATES }, () => outcome(call())))
 
   interface Setting {
     readonly sandbox: PodSandboxConfig
@@ -58,10 +51,6 @@ describe('calls at the same time', { skip: isPeer && 'ours' }, () => {
     if (started) await runtime().startContainer({ containerId })
     return { ...setting, containerId }
   }
-
-  const codes = (results: Outcome<unknown>[]) => [...new Set(results.map(codeOf))].toSorted((a, b) => a - b)
-  const allOk = (results: Outcome<unknown>[]) =>
-    assert.deepEqual(codes(results), [status.OK], results.flatMap((each) => (each.ok ? [] : [each.message]))[0] ?? '')
 
   const stateOf = async (containerId: string): Promise<ContainerState | undefined> => {
     const result = await outcome(runtime().containerStatus({ containerId }))
@@ -142,6 +131,13 @@ describe('calls at the same time', { skip: isPeer && 'ours' }, () => {
     await clean()
   })
 
+  it(`${DUPLICATES} × ReopenContainerLog: one log`, async () => {
+    const { containerId } = await newContainer(true)
+    allOk(await times(() => runtime().reopenContainerLog({ containerId })))
+    await agree(containerId, ContainerState.CONTAINER_RUNNING)
+    await clean()
+  })
+
   it(`${DUPLICATES} × StopContainer, then RemoveContainer: all are served`, async () => {
     const { containerId } = await newContainer(true)
     allOk(await times(() => runtime().stopContainer({ containerId, timeout: 1n })))
@@ -169,15 +165,6 @@ describe('calls at the same time', { skip: isPeer && 'ours' }, () => {
   })
 
   type Setup = Awaited<ReturnType<typeof newContainer>>
-  type Call = () => Promise<unknown>
-
-  /** The two calls, the earlier one with this head start (ms). */
-  const cross = async (earlier: Call, later: Call, headStart: number) => {
-    const first = outcome(earlier())
-    if (headStart > 0) await new Promise((next) => setTimeout(next, headStart))
-    return Promise.all([first, outcome(later())])
-  }
-
   /** Both calls, either one first, with every head start. */
   const crossing = (
     name: string,
@@ -198,9 +185,6 @@ describe('calls at the same time', { skip: isPeer && 'ours' }, () => {
       }
       await clean()
     })
-
-  const isOneOf = (result: Outcome<unknown>, ...allowed: status[]) =>
-    assert.ok(allowed.includes(codeOf(result)), result.ok ? 'OK' : result.message)
 
   crossing(
     'StopContainer with RemoveContainer: both are served, and it is gone',
@@ -298,6 +282,66 @@ describe('calls at the same time', { skip: isPeer && 'ours' }, () => {
         containers.filter((each) => each.podSandboxId === podSandboxId),
         [],
       )
+    },
+  )
+
+  crossing(
+    'CreateContainer with StopPodSandbox: made and ended, or refused',
+    true,
+    (setting) => [
+      () => create({ ...setting, config: containerConfig('second', world.image, IDLE) }),
+      () => runtime().stopPodSandbox({ podSandboxId: setting.podSandboxId }),
+    ],
+    async ({ podSandboxId }, made, stopped) => {
+      allOk([stopped])
+      isOneOf(made, status.OK, status.FAILED_PRECONDITION)
+      const { containers } = await runtime().listContainers({})
+      const own = containers.filter((each) => each.podSandboxId === podSandboxId)
+      assert.equal(own.length, made.ok ? 2 : 1)
+      assert.ok(own.every(({ state }) => state === ContainerState.CONTAINER_EXITED))
+    },
+  )
+
+  crossing(
+    'StartContainer with RemovePodSandbox: both are gone',
+    false,
+    ({ containerId, podSandboxId }) => [
+      () => runtime().startContainer({ containerId }),
+      () => runtime().removePodSandbox({ podSandboxId }),
+    ],
+    async ({ containerId, podSandboxId }, start, remove) => {
+      allOk([remove])
+      isOneOf(start, status.OK, status.FAILED_PRECONDITION, status.NOT_FOUND)
+      await agree(containerId, undefined)
+      assert.equal(codeOf(await outcome(runtime().podSandboxStatus({ podSandboxId }))), status.NOT_FOUND)
+    },
+  )
+
+  crossing(
+    'StopPodSandbox with RemovePodSandbox: both are served, and all is gone',
+    true,
+    ({ podSandboxId }) => [
+      () => runtime().stopPodSandbox({ podSandboxId }),
+      () => runtime().removePodSandbox({ podSandboxId }),
+    ],
+    async ({ containerId, podSandboxId }, stop, remove) => {
+      allOk([stop, remove])
+      await agree(containerId, undefined)
+      assert.equal(codeOf(await outcome(runtime().podSandboxStatus({ podSandboxId }))), status.NOT_FOUND)
+    },
+  )
+
+  crossing(
+    'ReopenContainerLog with RemoveContainer: a log or a refusal, and it is gone',
+    true,
+    ({ containerId }) => [
+      () => runtime().reopenContainerLog({ containerId }),
+      () => runtime().removeContainer({ containerId }),
+    ],
+    async ({ containerId }, reopen, remove) => {
+      allOk([remove])
+      isOneOf(reopen, status.OK, status.FAILED_PRECONDITION, status.NOT_FOUND)
+      await agree(containerId, undefined)
     },
   )
 

@@ -1,5 +1,5 @@
 /** ReopenContainerLog: after the kubelet moved the log file away; answered once the monitor writes to a new one. */
-import { RuntimeError } from '#proto/errors.ts'
+import { isKind, RuntimeError } from '#proto/errors.ts'
 import type { Parts } from '../parts.ts'
 
 /** @throws RuntimeError not-found, or failed-precondition when the container does not run; the file is then not made */
@@ -10,10 +10,15 @@ export async function reopenLog(
   const { record, status } = containers.require(idOrPrefix)
   const client = watches.client(record.id)
   if (status.state !== 'running' || !client) {
-    throw new RuntimeError(
-      'failed-precondition',
-      `Cannot reopen the log of container "${record.id}": it is ${status.state}`,
-    )
+    throw notRunning(record.id, `it is ${status.state}`)
   }
-  await client.reopenLog()
+  try {
+    await client.reopenLog()
+  } catch (error) {
+    // The monitor ends with its container.
+    throw isKind(error, 'unavailable') ? notRunning(record.id, 'it ended meanwhile', error) : error
+  }
 }
+
+const notRunning = (id: string, why: string, cause?: unknown): RuntimeError =>
+  new RuntimeError('failed-precondition', `Cannot reopen the log of container "${id}": ${why}`, { cause })
