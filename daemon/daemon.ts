@@ -1,5 +1,5 @@
 /** The assembled daemon: the only file that builds parts; everything else is handed what it needs. */
-import { mkdir } from 'node:fs/promises'
+import { mkdir, rm } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type Images, openImages } from '#image/image-store.ts'
@@ -15,6 +15,7 @@ import { openStorage } from '#storage/storage.ts'
 import type { Followers } from './config/reload.ts'
 import type { Config } from './config/schema.ts'
 import { type ContainerStore, containerCodec, usesImage } from './container/container.ts'
+import { stopContainer } from './container/stop-container.ts'
 import { StopRaces } from './container/stop-races.ts'
 import { Watches } from './container/watches.ts'
 import { openIsolation } from './cpu-isolation/open-isolation.ts'
@@ -34,6 +35,7 @@ import { claimRecords } from './records/machine.ts'
 import { RecordStore } from './records/record-store.ts'
 import { restore } from './recovery/restore.ts'
 import { type SandboxStore, sandboxCodec } from './sandbox/sandbox.ts'
+import { SeccompNotifier } from './seccomp/notifier.ts'
 import { openStreamingServer } from './streaming/open-server.ts'
 import { streamBackend } from './streaming/sessions/backend.ts'
 import { Forwards } from './streaming/sessions/port-forward.ts'
@@ -66,6 +68,7 @@ export async function startDaemon(
   const paths = pathsUnder(config.root, config.state)
   await makeDirectories(config, paths)
   const lock = lockState(linux, paths.stateLock, config.state)
+  await makeListenerDirectory(paths)
   const host = linux.probeHost()
   const sandboxes: SandboxStore = new RecordStore({ dir: paths.sandboxRecords, codec: sandboxCodec, linux, log })
   const containers: ContainerStore = new RecordStore({ dir: paths.containerRecords, codec: containerCodec, linux, log })
@@ -117,6 +120,7 @@ export async function startDaemon(
     locks: new KeyedLock(),
     watches: new Watches(),
     sandboxInits: new Map(),
+    seccompNotifier: new SeccompNotifier(log),
     isolation: openIsolation(config, paths, linux, log),
     forwards: new Forwards(),
     stops: new StopRaces(),
@@ -127,6 +131,7 @@ export async function startDaemon(
     log: log.child({ part: 'streaming' }),
   })
   const parts: Parts = { ...base, streaming }
+  parts.seccompNotifier.onStop((id) => stopContainer(parts, id, 0n))
   logHost(log, host)
   await restore(parts)
   await preload(images, config.image.preload, log)
@@ -153,6 +158,12 @@ async function makeDirectories(config: Config, paths: Paths): Promise<void> {
   for (const dir of [paths.sandboxes, paths.containers, paths.images, paths.networkCache, paths.ownVolumes]) {
     await mkdir(dir, { recursive: true, mode: 0o711 })
   }
+}
+
+/** Nobody listens any more on what an earlier daemon left there. */
+async function makeListenerDirectory({ seccompListeners }: Paths): Promise<void> {
+  await rm(seccompListeners, { recursive: true, force: true })
+  await mkdir(seccompListeners, { mode: 0o700 })
 }
 
 function lockState(linux: Parts['linux'], path: string, state: string): { release(): void } {

@@ -21,6 +21,7 @@ import type { SpecHost } from './oci/spec/host.ts'
 import type { Operations } from './operations/operations.ts'
 import type { Paths } from './paths.ts'
 import type { SandboxStore } from './sandbox/sandbox.ts'
+import type { SeccompNotifier } from './seccomp/notifier.ts'
 import type { StreamingServer } from './streaming/open-server.ts'
 import type { Forwards } from './streaming/sessions/port-forward.ts'
 
@@ -52,6 +53,8 @@ export interface Parts {
   readonly watches: Watches
   /** The monitors of the init processes of pods that share a PID namespace. */
   readonly sandboxInits: Map<SandboxId, MonitorClient>
+  /** Tells of refused system calls. */
+  readonly seccompNotifier: SeccompNotifier
   /** What containers with processors of their own ask of the node. */
   readonly isolation: CpuIsolation
   /** The connections that clients have to ports of pods. */

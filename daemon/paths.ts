@@ -20,6 +20,8 @@ export interface Paths {
   readonly containers: string
   /** One directory for each container that has volumes of its own. */
   readonly ownVolumes: string
+  /** Sockets on which OCI runtimes hand over listeners of seccomp filters. */
+  readonly seccompListeners: string
   sandbox(id: SandboxId): SandboxPaths
   container(id: ContainerId): ContainerPaths
 }
@@ -49,6 +51,8 @@ export interface ContainerPaths {
   /** Generated /etc/passwd and /etc/group. */
   readonly passwd: string
   readonly group: string
+  /** Where the OCI runtime hands over the listener of the seccomp filter, for containers whose refusals are told. */
+  readonly seccompListener: string
 }
 
 export function pathsUnder(root: string, state: string): Paths {
@@ -65,8 +69,11 @@ export function pathsUnder(root: string, state: string): Paths {
     sandboxes,
     containers,
     ownVolumes: join(root, 'volumes'),
+    // A socket's name has to be short.
+    seccompListeners: join(state, 'seccomp'),
     sandbox: (id) => sandboxPaths(join(sandboxes, id)),
-    container: (id) => containerPaths(join(containers, id), join(root, 'volumes', id)),
+    container: (id) =>
+      containerPaths(join(containers, id), join(root, 'volumes', id), join(state, 'seccomp', id.slice(0, 20))),
   }
 }
 
@@ -86,7 +93,7 @@ function sandboxPaths(dir: string): SandboxPaths {
   }
 }
 
-const containerPaths = (dir: string, ownVolumes: string): ContainerPaths => ({
+const containerPaths = (dir: string, ownVolumes: string, seccompListener: string): ContainerPaths => ({
   dir,
   spec: join(dir, 'config.json'),
   rootfs: join(dir, 'rootfs'),
@@ -94,4 +101,5 @@ const containerPaths = (dir: string, ownVolumes: string): ContainerPaths => ({
   ownVolumes,
   passwd: join(dir, 'passwd'),
   group: join(dir, 'group'),
+  seccompListener,
 })

@@ -10,6 +10,7 @@ import { status } from '@grpc/grpc-js'
 import { type ContainerConfig, type DeepPartial, LinuxContainerResources } from '#proto/generated/api.ts'
 import { failsWith } from './cri-client.ts'
 import { useWorld } from './harness.ts'
+import { untilExited } from './pods.ts'
 import { see } from './see.ts'
 
 const RUNC = '/usr/sbin/runc'
@@ -304,5 +305,67 @@ describe('a container with processors of its own', () => {
     })
     await assert.rejects(refused, failsWith(status.INVALID_ARGUMENT, /cpu-load-balancing: "perhaps"/))
     await world.assertNothingLeft()
+  })
+})
+
+describe('refused system calls', () => {
+  const world = useWorld({
+    config: {
+      sections: {
+        runtimes: {
+          handlers: { runc: {}, told: { path: RUNC, allowedAnnotations: ['seccomp-notifier-action.crio.io'] } },
+        },
+      },
+    },
+  })
+  const confined: DeepPartial<ContainerConfig> = {
+    linux: { securityContext: { namespaceOptions: { pid: 1 }, seccomp: { profileType: 0 } } },
+  }
+  // Refused for want of the capability, and not by the kernel before it asks anybody.
+  const script = 'unshare -U true 2>&1; unshare -U true; echo went on; test -z "$WAIT" || sleep 100'
+  const pod = (action: string) => ({ annotations: { 'io.kubernetes.cri-o.seccompNotifierAction': action } })
+
+  it('are told where that is allowed, and refused all the same', async () => {
+    const { lines, id } = await see(world, { name: 'told', script, handler: 'told', config: confined, pod: pod('log') })
+    assert.match(lines.join('\n'), /Operation not permitted/)
+    assert.equal(lines.at(-1), 'went on')
+    const log = (await world.runtime.logTail()).split('\n').filter((line) => line.includes('refused system call'))
+    assert.equal(log.length, 1)
+    assert.match(
+      log[0] ?? '',
+      new RegExp(`call=(unshare|clone).*container=${id}|container=${id}.*call=(unshare|clone)`),
+    )
+    const silent = await see(world, { name: 'silent', script, config: confined, pod: pod('log') })
+    assert.equal(silent.lines.at(-1), 'went on')
+    assert.ok(
+      !(await world.runtime.logTail())
+        .split('\n')
+        .some((line) => line.includes(`container=${silent.id}`) && line.includes('refused system call')),
+    )
+    await world.assertNothingLeft()
+  })
+
+  it('stop the container that wants to be stopped for them, with the reason in its status', async () => {
+    const config = { ...confined, envs: [{ key: 'WAIT', value: Buffer.from('1') }] }
+    let status: { reason: string; message: string; exitCode: number } | undefined
+    await see(world, {
+      name: 'stopped',
+      script,
+      handler: 'told',
+      config,
+      pod: pod('stop'),
+      running: async (id) => {
+        status = await untilExited(world.cri, id, 60_000)
+      },
+    })
+    assert.equal(status?.reason, 'SeccompKilled')
+    assert.match(status?.message ?? '', /^Used refused system calls: (unshare|clone) \(\d+x\)/)
+    assert.equal(status?.exitCode, 137)
+    await world.assertNothingLeft()
+  })
+
+  it('in a word that nobody knows refuse the container', async () => {
+    const asked = see(world, { name: 'bad', script, handler: 'told', config: confined, pod: pod('explode') })
+    await assert.rejects(asked, failsWith(status.INVALID_ARGUMENT, /seccomp-notifier: "explode"/))
   })
 })

@@ -28,9 +28,12 @@ import { bindSources } from './bound-mounts.ts'
 import { configuredMounts, configuredRlimits, withConfiguredDevices } from './configured.ts'
 import type { Container, ContainerProcess } from './container.ts'
 import { makeDeclaredVolumes } from './declared-volumes.ts'
-import { nodeFeatures } from './node-features.ts'
+import { nodeFeatures, notifierAction } from './node-features.ts'
 
-export type SpecNeeds = Pick<Parts, 'config' | 'containers' | 'linux' | 'log' | 'paths' | 'specHost'>
+export type SpecNeeds = Pick<
+  Parts,
+  'config' | 'containers' | 'linux' | 'log' | 'paths' | 'seccompNotifier' | 'specHost'
+>
 
 export interface SpecInput {
   readonly sandbox: Sandbox
@@ -55,7 +58,7 @@ export async function buildSpec(needs: SpecNeeds, input: SpecInput): Promise<Bui
   const own = needs.paths.container(record.id)
   const { rootfs } = own
   const { hostNetwork, hostIpc } = podNamespaces(sandbox.record.config)
-  const extra = nodeFeatures(needs.config, handler, sandbox, record.config)
+  const extra = nodeFeatures(needs.config, handler, sandbox, record.config, own.seccompListener)
   const config = withConfiguredDevices(extra.config, needs.config)
   const settings = needs.config.container
   const facts = await specFacts(
@@ -119,6 +122,8 @@ export async function buildSpec(needs: SpecNeeds, input: SpecInput): Promise<Bui
   for (const { source } of declared) setFileLabel(needs.linux, source, labels.mount)
   const warnings = [...extra.warnings, ...built.warnings]
   const edits = findCdiDevices(settings.cdiSpecDirs, cdiDeviceNames(config), (why) => warnings.push(why))
+  const action = built.spec.linux.seccomp?.listenerPath === undefined ? undefined : notifierAction(extra.annotations)
+  if (action) needs.seccompNotifier.watch(record.id, own.seccompListener, action)
   const edited = applyCdiEdits(built.spec, edits, hostDevice)
   const hooks = findHooks(settings.hooksDirs, {
     annotations: { ...sandbox.record.config.annotations, ...config.annotations },

@@ -60,7 +60,7 @@ const Exited = z.object({
   startedAt: bigintText.optional(),
   finishedAt: bigintText,
   exitCode: z.int(),
-  /** "Completed", "Error", "OOMKilled", "StartError", "MonitorLost" or "Unknown". */
+  /** "Completed", "Error", "OOMKilled", "StartError", "SeccompKilled", "MonitorLost" or "Unknown". */
   reason: z.string(),
   message: z.string(),
 })

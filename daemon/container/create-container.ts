@@ -45,6 +45,7 @@ export type CreateNeeds = Pick<
   | 'specHost'
   | 'images'
   | 'isolation'
+  | 'seccompNotifier'
   | 'linux'
   | 'locks'
   | 'log'
@@ -283,6 +284,7 @@ async function makeBundle(needs: CreateNeeds, input: BundleInput, rollback: Roll
   await needs.storage.rootfs.create({ id, layers, mountpoint: paths.rootfs, idMap, options })
   rollback.defer('rootfs', () => needs.storage.rootfs.remove(id))
   const volumes = await mountImageVolumes(needs, paths, input.container.record, rollback, { idMap, options })
+  rollback.defer('seccomp listener', () => needs.seccompNotifier.forget(id))
   rollback.defer('mounts', () => unbindSources(needs, paths, input.container.record.config))
   const built = await buildSpec(needs, { ...input, volumes })
   await writeFile(paths.spec, specText(built.spec), { mode: 0o600 })

@@ -14,6 +14,7 @@ import { exclusiveCpus } from '../oci/spec/exclusive-cpus.ts'
 import type { NodeOptions } from '../oci/spec/node-options.ts'
 import { invalid, quoted } from '../oci/spec/refuse.ts'
 import type { Sandbox } from '../sandbox/sandbox.ts'
+import type { NotifierAction } from '../seccomp/notifier.ts'
 import { withWorkload, workloadOf } from '../workloads/workload.ts'
 
 export interface NodeFeatures {
@@ -30,6 +31,7 @@ export const nodeFeatures = (
   handler: RuntimeHandler,
   sandbox: Sandbox,
   config: ContainerConfig,
+  seccompListener: string,
 ): NodeFeatures => {
   const pod = sandbox.record.config.annotations
   const containerName = config.metadata?.name ?? ''
@@ -50,11 +52,20 @@ export const nodeFeatures = (
       detectSystemd: container.systemd === 'detect',
       execCpuAffinity: handler.execCpuAffinity,
       housekeepingCpus: housekeeping(annotations, decided, sandbox),
+      seccompListener: notifierAction(annotations) && seccompListener,
       rdt: rdtClass(container.rdtClasses, classOf('rdt', asked)),
       blockIo: blockioClass(container.blockioConfig, classOf('blockio', asked), (why) => warnings.push(why)),
     },
     warnings,
   }
+}
+
+/** "stop", or any other word for telling only, as CRI-O has it. @throws RuntimeError invalid-argument for other words */
+export const notifierAction = ({ features }: AllowedAnnotations): NotifierAction | undefined => {
+  const word = features.seccompNotifier
+  if (word === undefined || word === 'stop') return word
+  if (word === 'log' || word === '') return 'log'
+  throw invalid(`Annotation for seccomp-notifier: ${quoted(word)} is not "log" or "stop"`)
 }
 
 const housekeeping = (

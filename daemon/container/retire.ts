@@ -11,11 +11,13 @@ import type { DecideNeeds } from './decided-resources.ts'
 import { unmountImageVolumes } from './image-volumes.ts'
 import { formerlyIsolated } from './isolated.ts'
 
-export type RetireNeeds = DecideNeeds & Pick<Parts, 'isolation' | 'linux' | 'locks' | 'paths' | 'storage' | 'log'>
+export type RetireNeeds = DecideNeeds &
+  Pick<Parts, 'isolation' | 'linux' | 'locks' | 'log' | 'paths' | 'seccompNotifier' | 'storage'>
 
 export async function retire(needs: RetireNeeds, container: Container): Promise<void> {
   const { id } = container.record
   using _ = await needs.locks.take(`retire:${id}`)
+  needs.seccompNotifier.forget(id)
   // Before its cgroup goes: the processors of a partition that is removed stay set aside.
   const isolated = formerlyIsolated(needs, container)
   if (isolated) await needs.isolation.end(id, isolated)

@@ -33,7 +33,7 @@ export async function recordExit(needs: WatchNeeds, container: Container): Promi
   const { bytesLost = 0, journalLost = 0 } = record ?? {}
   if (bytesLost > 0 || journalLost > 0)
     needs.log.warn('Output of a container was lost', { container: id, bytes: bytesLost, journalRecords: journalLost })
-  const exit = record ? fromRecord(record) : lost()
+  const exit = judged(record ? fromRecord(record) : lost(), needs.seccompNotifier.verdict(id))
   await persistently(needs, id, () => container.update((status) => exited(status, exit), { durable: true }))
   void retire(needs, container).catch((cause) =>
     needs.log.warn('Cannot retire a container yet', { container: id, cause }),
@@ -75,6 +75,9 @@ export function fromRecord(record: ExitRecord): Exit {
     finishedAt: record.finishedAtUnixNs,
   }
 }
+
+const judged = (exit: Exit, verdict: string | undefined): Exit =>
+  verdict === undefined ? exit : { ...exit, reason: 'SeccompKilled', message: verdict }
 
 const lost = (): Exit => ({
   exitCode: 255,

@@ -19,7 +19,7 @@ const document = z.object({
     .object({
       namespaces: z.array(z.string()).nullish(),
       cgroup: z.object({ v2: z.boolean().nullish() }).nullish(),
-      seccomp: enabled,
+      seccomp: z.object({ enabled: z.boolean().nullish(), actions: z.array(z.string()).nullish() }).nullish(),
       apparmor: enabled,
       selinux: enabled,
       mountExtensions: z.object({ idmap: enabled }).nullish(),
@@ -38,6 +38,7 @@ export const parseFeatures = (text: string): RuntimeFeatures => {
     selinux: linux?.selinux?.enabled ?? false,
     cgroupV2: linux?.cgroup?.v2 ?? false,
     userNamespaces: linux?.namespaces?.includes('user') ?? false,
+    seccompNotify: linux?.seccomp?.actions?.includes('SCMP_ACT_NOTIFY') ?? false,
     execCpuAffinity: isAtLeast(ociVersionMax ?? '', [1, 2, 1]),
   }
 }

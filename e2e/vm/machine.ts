@@ -16,7 +16,7 @@ const ACCELERATORS = {
   kvm: { flags: ['-accel', 'kvm', '-cpu', 'host'], bootMs: 40_000 },
   tcg: {
     flags: ['-accel', 'tcg,thread=multi,tb-size=512', '-cpu', 'Nehalem,+rdrand', '-machine', 'q35,hpet=off'],
-    bootMs: 300_000,
+    bootMs: 900_000,
   },
 } as const
 export type Accelerator = keyof typeof ACCELERATORS

@@ -33,8 +33,11 @@ export interface NodePod extends RunningPod {
   readonly slice: string
 }
 
-/** Registers the hooks of the surrounding suite. */
-export function useNode(): Node {
+/**
+ * Registers the hooks of the surrounding suite.
+ * @param sections of the configuration file, in the place of those that it has otherwise
+ */
+export function useNode(sections: Record<string, unknown> = {}): Node {
   let site: Site | undefined
   let registry: Registry | undefined
   let cri: CriClient | undefined
@@ -47,7 +50,7 @@ export function useNode(): Node {
     registry = await startRegistry(site.dir)
     await pushImage(registry.url, 'busybox', '1', await busyboxImage())
     await mkdir('/etc/cricket', { recursive: true })
-    await writeFile('/etc/cricket/config.yaml', configuration(site, registry))
+    await writeFile('/etc/cricket/config.yaml', configuration(site, registry, sections))
     await mkdir(DROP_INS, { recursive: true })
     // An administrator's idea of security that must not reach the containers.
     await writeFile(join(DROP_INS, 'umask.conf'), '[Service]\nUMask=0077\n')
@@ -86,12 +89,17 @@ export function useNode(): Node {
 }
 
 /** Everything that is not said here has its default, the paths among it. */
-const configuration = ({ network, cgroupDriver }: Site, registry: Registry): string =>
+const configuration = (
+  { network, cgroupDriver }: Site,
+  registry: Registry,
+  sections: Record<string, unknown>,
+): string =>
   stringify({
     cgroupDriver,
     runtimes: { handlers: { crun: {} } },
     network: { configDir: network.configDir, binDirs: network.binDirs },
     image: { insecureRegistries: [registry.host] },
+    ...sections,
   })
 
 interface PodOptions {
@@ -99,6 +107,9 @@ interface PodOptions {
   handler?: string
   container?: DeepPartial<ContainerConfig>
   pod?: DeepPartial<LinuxPodSandboxConfig>
+  annotations?: Record<string, string>
+  /** Whose limits are its requests: its slice lies in that of all pods. */
+  isGuaranteed?: boolean
 }
 
 /** Starts a pod of one container in a slice with the name that a kubelet would give it. */
@@ -106,11 +117,16 @@ export async function startNodePod(
   node: Node,
   name: string,
   command: string[],
-  { handler = '', container = {}, pod = {} }: PodOptions = {},
+  { handler = '', container = {}, pod = {}, annotations = {}, isGuaranteed = false }: PodOptions = {},
 ): Promise<NodePod> {
   const { linux, ...sandbox } = await podConfig(node.site, name)
-  const slice = `kubepods-besteffort-pod${sandbox.metadata?.uid.replaceAll('-', '_')}.slice`
-  const config = PodSandboxConfig.fromPartial({ ...sandbox, linux: { ...linux, ...pod, cgroupParent: slice } })
+  const parent = isGuaranteed ? 'kubepods' : 'kubepods-besteffort'
+  const slice = `${parent}-pod${sandbox.metadata?.uid.replaceAll('-', '_')}.slice`
+  const config = PodSandboxConfig.fromPartial({
+    ...sandbox,
+    annotations,
+    linux: { ...linux, ...pod, cgroupParent: slice },
+  })
   const { podSandboxId } = await node.cri.runtime.runPodSandbox({ config, runtimeHandler: handler })
   const main = containerConfig('main', node.image, command, container)
   const containerId = await createContainer(node.cri, podSandboxId, config, main)

@@ -45,7 +45,7 @@ const listen = (path: string): number => {
 }
 
 /** One message with room for exactly one descriptor; the kernel drops any more. Undefined when the other side hung up. */
-const receiveDescriptor = (connection: number): number | undefined => {
+export const receiveDescriptor = (connection: number): number | undefined => {
   const name = Buffer.alloc(4096)
   const control = Buffer.alloc(CMSG_HEADER + 8)
   const vector = Buffer.alloc(16)

@@ -18,11 +18,12 @@ import { type MountSet, mounts } from './mounts.ts'
 import { type NamespaceModes, type NamespaceRefs, namespaceModes, namespaces } from './namespaces.ts'
 import { type NodeOptions, type NodeShare, nodeShare } from './node-options.ts'
 import { commandLine, environment, type ImageDefaults, workingDirectory } from './process.ts'
-import { invalid } from './refuse.ts'
+import { impossible, invalid } from './refuse.ts'
 import { oomScoreAdj, resourceLimits, withoutQuota } from './resources.ts'
 import { clampRlimits } from './rlimits.ts'
 import type { UserFiles } from './rootfs-user.ts'
 import { type ProfileFile, seccomp } from './seccomp.ts'
+import { notifying } from './seccomp-notify.ts'
 import { type SelinuxLabels, selinuxLabels } from './selinux.ts'
 import { stopSignal } from './stop-signal.ts'
 import type { OciLinux, OciMount, OciProcess, OciRlimit, OciSpec } from './types.ts'
@@ -283,6 +284,10 @@ const containerLinux = (
     defaultProfile: input.defaultSeccomp,
     privilegedProfile: input.privilegedSeccomp,
   })
+  const listener = input.node?.seccompListener
+  if (listener !== undefined && filter && !input.features.seccompNotify) {
+    throw impossible('The OCI runtime cannot tell of refused system calls (SCMP_ACT_NOTIFY)')
+  }
   return {
     value: {
       namespaces: namespaces({
@@ -301,7 +306,7 @@ const containerLinux = (
         ...(share.blockIo && { blockIO: share.blockIo }),
       },
       ...(rootfsPropagation && { rootfsPropagation }),
-      ...(filter && { seccomp: filter }),
+      ...(filter && { seccomp: listener === undefined ? filter : notifying(filter, listener) }),
       maskedPaths: paths.masked,
       readonlyPaths: paths.readonly,
       ...(labels.mount !== undefined && { mountLabel: labels.mount }),

@@ -37,6 +37,8 @@ export interface SpecFeatures {
   readonly idmappedMounts: boolean
   /** Whether the runtime follows `process.execCPUAffinity` (runtime-spec 1.2.1). */
   readonly execCpuAffinity?: boolean
+  /** Whether the runtime hands over the listener of a seccomp filter. */
+  readonly seccompNotify?: boolean
 }
 
 /** A device node of the host. */

@@ -25,6 +25,8 @@ export interface NodeOptions {
   readonly housekeepingCpus?: string | undefined
   readonly rdt?: OciRdt | undefined
   readonly blockIo?: OciBlockIo | undefined
+  /** Where the runtime hands over the listener of a filter whose refusals are told. */
+  readonly seccompListener?: string | undefined
 }
 
 export interface NodeInput {

@@ -172,6 +172,8 @@ export interface OciSeccomp {
   readonly defaultErrnoRet?: number
   readonly architectures: readonly string[]
   readonly flags?: readonly string[]
+  /** A unix socket on which the runtime hands over the listener of SCMP_ACT_NOTIFY. */
+  readonly listenerPath?: string
   readonly syscalls: readonly OciSyscallRule[]
 }
 
