@@ -65,6 +65,16 @@ describe('hostile volumes:', () => {
     assert.equal(existsSync('/etc/new'), false)
   })
 
+  it('B8: nothing is made on the node for a request that is wrong', async () => {
+    const missing = world.site.path('missing', 'source')
+    const mounts = [
+      { containerPath: '/x', hostPath: missing },
+      { containerPath: '/y', hostPath: '/srv', propagation: 99 as 0 },
+    ]
+    refused(await attempt({ config: { mounts } }), INVALID_ARGUMENT, /^mounts\[1\].propagation 99 is unknown/)
+    assert.equal(existsSync(world.site.path('missing')), false)
+  })
+
   it('B8: a source behind a link that is turned round in between stays what it was, or fails', async () => {
     const link = world.site.path('turning')
     const good = world.site.path('good')
