@@ -3,7 +3,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { open, readFile, writeFile } from 'node:fs/promises'
-import { createServer } from 'node:net'
+import { connect, createServer } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 
@@ -17,17 +17,29 @@ export interface Registry {
   stop(): Promise<void>
 }
 
-/** Starts it and waits until it answers. `dir` must exist. */
-export async function startRegistry(dir: string): Promise<Registry> {
+export interface RegistryOptions {
+  /** PEM files: it then speaks TLS only. */
+  readonly tls?: { readonly certFile: string; readonly keyFile: string }
+  /** Wants the user and password of `login`. */
+  readonly withLogin?: boolean
+}
+
+/** The account of a registry `withLogin`; the hash is of this password. */
+export const login = { username: 'tester', password: 'test-password' }
+const PASSWORD_FILE = 'tester:$2y$05$abcdefghijklmnopqrstuu34chBxBG/k9ApCErH1wl/WrV4FVTS/q\n'
+
+/** Starts it and waits until it answers. `dir` must exist; what an earlier one left there is served. */
+export async function startRegistry(dir: string, options: RegistryOptions = {}): Promise<Registry> {
   const port = await freePort()
   const host = `127.0.0.1:${port}`
   const configPath = join(dir, 'registry.yml')
   const logPath = join(dir, 'registry.log')
-  await writeFile(configPath, registryConfig(join(dir, 'registry'), host))
+  await writeFile(join(dir, 'passwords'), PASSWORD_FILE)
+  await writeFile(configPath, registryConfig(dir, host, options))
   const log = await open(logPath, 'a')
   const child = spawn('docker-registry', ['serve', configPath], { stdio: ['ignore', log.fd, log.fd], cwd: '/' })
   await log.close()
-  await untilAnswers(child, `http://${host}/v2/`, logPath)
+  await untilListens(child, port, logPath)
   return {
     host,
     url: `http://${host}`,
@@ -44,26 +56,33 @@ export async function startRegistry(dir: string): Promise<Registry> {
   }
 }
 
-const registryConfig = (rootDirectory: string, address: string) => `version: 0.1
-log: { level: warn, accesslog: { disabled: true } }
-storage:
-  filesystem: { rootdirectory: ${rootDirectory} }
-  delete: { enabled: true }
-http: { addr: '${address}' }
-`
+const registryConfig = (dir: string, address: string, { tls, withLogin }: RegistryOptions): string =>
+  JSON.stringify({
+    version: 0.1,
+    log: { level: 'warn', accesslog: { disabled: true } },
+    storage: { filesystem: { rootdirectory: join(dir, 'registry') }, delete: { enabled: true } },
+    http: { addr: address, ...(tls && { tls: { certificate: tls.certFile, key: tls.keyFile } }) },
+    ...(withLogin && { auth: { htpasswd: { realm: 'e2e', path: join(dir, 'passwords') } } }),
+  })
 
-async function untilAnswers(child: ChildProcess, url: string, logPath: string): Promise<void> {
+async function untilListens(child: ChildProcess, port: number, logPath: string): Promise<void> {
   const failed = once(child, 'error').then(([error]) => Promise.reject(error))
   failed.catch(() => {})
   for (let attempt = 0; attempt < 200; attempt++) {
-    const answer = await Promise.race([fetch(url).catch(() => undefined), failed])
-    if (answer?.ok) return
+    if (await Promise.race([isOpen(port), failed])) return
     if (child.exitCode !== null) break
     await sleep(50)
   }
   child.kill('SIGKILL')
-  throw new Error(`docker-registry does not answer at '${url}':\n${await readFile(logPath, 'utf8')}`)
+  throw new Error(`docker-registry does not listen on port ${port}:\n${await readFile(logPath, 'utf8')}`)
 }
+
+const isOpen = (port: number): Promise<boolean> =>
+  new Promise((resolve) => {
+    const socket = connect(port, '127.0.0.1')
+    socket.on('connect', () => resolve(true)).on('error', () => resolve(false))
+    socket.on('connect', () => socket.destroy())
+  })
 
 /** A port that was free a moment ago. */
 export async function freePort(): Promise<number> {
