@@ -73,7 +73,7 @@ const without = (options: SELinuxOption): SelinuxLabels => {
 }
 
 /** @throws RuntimeError invalid-argument */
-export const checkOptions = (options: SELinuxOption): void => {
+const checkOptions = (options: SELinuxOption): void => {
   for (const part of ['user', 'role', 'type'] as const) {
     const value = options[part]
     if (value !== '' && !NAME.test(value)) throw invalid(`selinux_options.${part} ${quoted(value)} is malformed`)

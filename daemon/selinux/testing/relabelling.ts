@@ -4,7 +4,12 @@ import { linux } from '#linux/linux.ts'
 import type { Log } from '#proto/log.ts'
 import type { Relabelling } from '../relabel.ts'
 
-const SOURCE: [string, string] = [process.execPath, join(import.meta.dirname, 'relabel-main.ts')]
+const COMMAND = join(import.meta.dirname, '../relabel-command.ts')
+const SOURCE: [string, ...string[]] = [
+  process.execPath,
+  '-e',
+  `import(${JSON.stringify(COMMAND)}).then(({ relabelCommand }) => relabelCommand())`,
+]
 
 export const makeRelabelling = (helper: [string, ...string[]] = SOURCE): { options: Relabelling; said: string[] } => {
   const said: string[] = []

@@ -1,4 +1,0 @@
-/** `cricket relabel`, from the sources. */
-import { relabelCommand } from '../relabel-command.ts'
-
-relabelCommand()
