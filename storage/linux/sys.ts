@@ -21,13 +21,18 @@ export const AT_FDCWD = -100
 
 let loaded: Addon | undefined
 
-/** Beside the bundle, in the build directory of a source tree, or in `lib` beside the directory of a compiled executable. */
+/** Where compiled executables of Bun have their code. */
+const COMPILED = '/$bunfs/'
+
+/**
+ * Beside the bundle, or in the build directory of a source tree. A compiled executable takes its `lib` next to its own directory: what it
+ * has for `import.meta.dirname` is where it was compiled, and whoever may write there on a node could give it code.
+ */
 const addonPath = (): string => {
-  const candidates = [
-    join(import.meta.dirname, 'sys.node'),
-    join(import.meta.dirname, '../../dist/lib/sys.node'),
-    join(dirname(process.execPath), '../lib/sys.node'),
-  ]
+  const here = import.meta.dirname
+  const candidates = process.argv[1]?.startsWith(COMPILED)
+    ? [join(dirname(process.execPath), '../lib/sys.node')]
+    : [join(here, 'sys.node'), join(here, '../../dist/lib/sys.node')]
   const found = candidates.find((path) => existsSync(path))
   if (found === undefined) throw new Error(`the native addon is missing, looked for it at "${candidates.join('", "')}"`)
   return found
