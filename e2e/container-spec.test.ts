@@ -182,6 +182,16 @@ describe('a CDI device', () => {
     await world.assertNothingLeft()
   })
 
+  it('of an annotation of the container is as good, one of the pod is not', async () => {
+    const annotations = { 'cdi.k8s.io/plugin': 'e2e.test/thing=one' }
+    const script = 'echo $CLASS $DEVICE.'
+    const own = await see(world, { name: 'cdi-own', script, config: { annotations } })
+    assert.deepEqual(own.lines, ['thing one.'])
+    const pod = await see(world, { name: 'cdi-pod', script, pod: { annotations } })
+    assert.deepEqual(pod.lines, ['.'])
+    await world.assertNothingLeft()
+  })
+
   it('that nobody describes refuses the container', async () => {
     const asked = (name: string) => see(world, { name: 'none', script: 'true', config: { CDIDevices: [{ name }] } })
     await assert.rejects(asked('e2e.test/thing=two'), failsWith(status.FAILED_PRECONDITION, /thing=two.*broken\.json/))

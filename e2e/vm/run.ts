@@ -14,8 +14,8 @@ import { makeShare } from './share.ts'
 
 process.chdir(resolve(import.meta.dirname, '../..'))
 
-/** The suites of the service, and ordinary ones with the systemd driver: the whole line, and user namespaces. */
-const SUITES = ['e2e/vm/*.test.ts', 'e2e/line.test.ts', 'e2e/user-namespaces.test.ts']
+/** The suites of the service, and the ordinary one that walks the whole line, with the systemd driver. */
+const SUITES = ['e2e/vm/*.test.ts', 'e2e/line.test.ts']
 const NEEDED_BYTES = 4e9
 const MINUTE = 60_000
 

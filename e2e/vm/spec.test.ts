@@ -2,11 +2,11 @@
 
 import assert from 'node:assert/strict'
 import { existsSync } from 'node:fs'
-import { readFile } from 'node:fs/promises'
+import { chown, mkdir, readFile, stat } from 'node:fs/promises'
 import { describe, it } from 'node:test'
-import type { ContainerConfig, DeepPartial } from '#proto/generated/api.ts'
+import { type ContainerConfig, type DeepPartial, NamespaceMode } from '#proto/generated/api.ts'
 import { readLog, removePod, untilExited } from '../pods.ts'
-import { leftoversOf, type NodePod, run, startNodePod, useNode } from './node.ts'
+import { initPid, leftoversOf, type NodePod, run, startNodePod, useNode } from './node.ts'
 import { readCgroup, scopePath, systemctl } from './systemd.ts'
 
 const IDLE = ['sleep', '1000']
@@ -63,6 +63,37 @@ describe('a container on cgroup version 2', () => {
         'standard',
       ],
     )
+    await remove(pod)
+  })
+
+  it('of a pod with a user namespace has an id-mapped root file system and mounts', async () => {
+    const ids = [{ hostId: 300_000, containerId: 0, length: 65_536 }]
+    const namespaceOptions = {
+      network: NamespaceMode.POD,
+      pid: NamespaceMode.CONTAINER,
+      ipc: NamespaceMode.POD,
+      usernsOptions: { mode: NamespaceMode.POD, uids: ids, gids: ids },
+    }
+    const volume = node.site.path('volume')
+    await mkdir(volume)
+    await chown(volume, 0, 0)
+    const pod = await startNodePod(node, 'users', IDLE, {
+      pod: { securityContext: { namespaceOptions } },
+      container: {
+        linux: { securityContext: { namespaceOptions } },
+        mounts: [
+          { containerPath: '/mapped', hostPath: volume, uidMappings: ids, gidMappings: ids },
+          { containerPath: '/plain', hostPath: volume },
+        ],
+      },
+    })
+    assert.equal((await stat(`/proc/${await initPid(node, pod)}`)).uid, 300_000)
+    assert.match(await run(node, pod, 'cat', '/proc/self/uid_map'), /^0\s+300000\s+65536$/)
+    const owners = await run(node, pod, 'stat', '-c', '%u:%g', '/', '/bin/busybox', '/home/app', '/mapped', '/plain')
+    assert.equal(owners, '0:0\n0:0\n1000:1000\n0:0\n65534:65534')
+    await run(node, pod, 'sh', '-c', 'echo x > /mapped/new && chown 7:8 /mapped/new && echo y > /etc/new')
+    const made = await stat(`${volume}/new`)
+    assert.deepEqual([made.uid, made.gid], [7, 8])
     await remove(pod)
   })
 

@@ -7,8 +7,9 @@ import { join } from 'node:path'
 import { after, test } from 'node:test'
 import { isKind } from '#proto/errors.ts'
 import { containerSpec } from '../spec/container-spec.ts'
-import { specInput } from '../spec/testing/spec-case.ts'
+import { containerConfig, specInput } from '../spec/testing/spec-case.ts'
 import { applyCdiEdits } from './apply-edits.ts'
+import { cdiDeviceNames } from './device-names.ts'
 import { findCdiDevices } from './find-devices.ts'
 import { parseCdiName, parseCdiSpec } from './spec-file.ts'
 
@@ -42,6 +43,17 @@ test('parseCdiName() takes vendor/class=device only', () => {
   for (const name of ['', 'gpu', 'vendor.com/gpu', 'vendor.com=0', '/gpu=0', 'v/c=', 'v/c=../x', 'v/c=a b', 'v/c=\n']) {
     assert.equal(parseCdiName(name), undefined, name)
   }
+})
+
+test('devices of annotations come after those of the field, each once, and are named when they are malformed', () => {
+  const names = (annotations: Record<string, string>, ...fields: string[]) =>
+    cdiDeviceNames(containerConfig({ annotations, CDIDevices: fields.map((name) => ({ name })) }))
+  const annotations = { 'cdi.k8s.io/b': 'v.com/c=2,v.com/c=1', 'cdi.k8s.io/a': 'v.com/c=3', other: 'v.com/c=4' }
+  assert.deepEqual(names(annotations, 'v.com/c=1'), ['v.com/c=1', 'v.com/c=3', 'v.com/c=2'])
+  assert.throws(
+    () => names({ 'cdi.k8s.io/a': 'v.com/c=1,' }),
+    (error) => isKind(error, 'invalid-argument') && /"cdi\.k8s\.io\/a" has ""/.test(error.message),
+  )
 })
 
 test('parseCdiSpec() refuses what has not the form', () => {
