@@ -42,6 +42,7 @@ export async function startContainer(needs: StartNeeds, idOrPrefix: string): Pro
     if (status.state === 'exited') return { ...status, startedAt: min(startedAt, status.finishedAt) }
     return status
   })
+  operation.enter('reply')
 }
 
 function startable(needs: StartNeeds, container: Container) {

@@ -5,7 +5,7 @@ import { spawn } from 'node:child_process'
 import { readFile, rename } from 'node:fs/promises'
 import { describe, it } from 'node:test'
 import { status } from '@grpc/grpc-js'
-import { ContainerState } from '#proto/generated/api.ts'
+import { ContainerState, LinuxContainerResources } from '#proto/generated/api.ts'
 import { CriError, failsWith } from '../cri-client.ts'
 import { cricketProgram } from '../cricket.ts'
 import { processesOf } from '../leftovers.ts'
@@ -77,6 +77,21 @@ describe('an OCI runtime', () => {
     await until('the start has taken place', 10_000, async () =>
       (await containerStatus(world.cri, containerId)).state === ContainerState.CONTAINER_RUNNING ? true : undefined,
     )
+    await faulty.assertAllGoes()
+  })
+
+  it('H1: whose update hangs holds up other updates of that container only, which can be stopped', async () => {
+    const pod = await startPod(world.cri, await hostPod(world, 'update'), hostContainer(world))
+    const neighbour = await startPod(world.cri, await hostPod(world, 'neighbour'), hostContainer(world))
+    const linux = LinuxContainerResources.fromPartial({ cpuShares: 333n })
+    await runtime.misbehave({ update: { hang: true, only: pod.containerId } })
+    const update = { containerId: pod.containerId, linux }
+    const late = world.cri.runtime.updateContainerResources(update, { timeoutMs: 1000 })
+    await assert.rejects(late, failsWith(status.DEADLINE_EXCEEDED))
+    await assertQuick(world.cri)
+    await world.cri.runtime.updateContainerResources({ containerId: neighbour.containerId, linux })
+    await world.cri.runtime.stopContainer({ containerId: pod.containerId, timeout: 0n })
+    assert.equal((await containerStatus(world.cri, pod.containerId)).exitCode, 137)
     await faulty.assertAllGoes()
   })
 
