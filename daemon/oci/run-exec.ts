@@ -42,7 +42,13 @@ export async function runExec(
   const stderr = new OutputPipe(request.maxOutput)
   try {
     using _ = children.expect()
-    const start = await startExec(program, request, { stdout, stderr, root: request.root, cpus: request.cpus })
+    const start = await startExec(program, request, {
+      children,
+      stdout,
+      stderr,
+      root: request.root,
+      cpus: request.cpus,
+    })
     if (start.how === 'refused') throw await failure(request.id, stderr, start.exit)
     const { pid } = start
     const exit = commandExit(await children.wait(pid))

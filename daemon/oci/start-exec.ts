@@ -1,4 +1,6 @@
 /** Has the OCI runtime start a command in a container and go: the command is a child of this process then. */
+
+import type { AdoptedChildren } from '#linux/adopted-children.ts'
 import { setProcessAffinity } from '#linux/affinity.ts'
 import { isErrno } from '#linux/errno.ts'
 import type { CommandExit } from '#linux/run-command.ts'
@@ -15,6 +17,8 @@ export interface ExecProgram {
 }
 
 export interface ExecPipes {
+  /** Who waits for the runtime. */
+  readonly children: AdoptedChildren
   /** /dev/null when not given. */
   readonly stdin?: InputEnd | undefined
   readonly stdout: OutputEnd
@@ -45,8 +49,8 @@ export const execPath = (program: ExecProgram): string => program.execPath?.() ?
  */
 export async function startExec(program: ExecProgram, command: ExecCommand, pipes: ExecPipes): Promise<ExecStart> {
   const args = execArguments(program.root, command)
-  const { stdin, stdout, stderr, root, cpus } = pipes
-  const piped = { env: ENVIRONMENT, stdin, stdout, stderr, started: root, cpus }
+  const { children, stdin, stdout, stderr, root, cpus } = pipes
+  const piped = { children, env: ENVIRONMENT, stdin, stdout, stderr, started: root, cpus }
   const exit = await runWithPipes(execPath(program), args, piped).catch((cause) => {
     throw cannotRun(program.path, cause)
   })

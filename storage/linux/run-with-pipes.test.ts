@@ -18,7 +18,7 @@ async function starting(script: string, maxBytes = 1024 * 1024) {
   const stderr = new OutputPipe(maxBytes)
   const pids: (number | undefined)[] = []
   const args = ['-c', `sh -c '${script}' & echo $! >&2`]
-  const exit = await runWithPipes('/bin/sh', args, { env, stdout, stderr, started: (pid) => pids.push(pid) })
+  const exit = await runWithPipes('/bin/sh', args, { children, env, stdout, stderr, started: (pid) => pids.push(pid) })
   return { stdout, stderr, exit, pids }
 }
 
@@ -70,7 +70,7 @@ test('reading ends though somebody holds the pipe, and keeps what fits', async (
 test('a program that cannot be started is an error', async () => {
   const stdout = new OutputPipe(10)
   const stderr = new OutputPipe(10)
-  await assert.rejects(runWithPipes('/no/such/program', [], { env, stdout, stderr }), { code: 'ENOENT' })
+  await assert.rejects(runWithPipes('/no/such/program', [], { children, env, stdout, stderr }), { code: 'ENOENT' })
   stdout.close()
   stderr.close()
 })

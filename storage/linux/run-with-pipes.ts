@@ -1,9 +1,8 @@
 /** Runs a program that starts another one and goes: what it prints goes to pipes that outlive it. */
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
+import type { AdoptedChildren } from './adopted-children.ts'
 import { startedOn } from './affinity.ts'
 import type { CommandExit } from './run-command.ts'
-import { signalNumber } from './signals.ts'
+import { spawnProgram } from './spawn-program.ts'
 
 /** The write end of a pipe that somebody reads. */
 export interface OutputEnd {
@@ -18,6 +17,8 @@ export interface InputEnd {
 }
 
 export interface PipedCommand {
+  /** Who waits for the program, as for what it leaves. */
+  readonly children: AdoptedChildren
   /** The whole environment. */
   readonly env: Record<string, string>
   /** /dev/null when not given. */
@@ -32,22 +33,26 @@ export interface PipedCommand {
 /**
  * In our own session: the scheduler of many hosts (autogroup) takes each new session for another competitor, which on a busy
  * machine costs a short command several milliseconds. Its directory is "/".
- * @returns how the program itself ended. Throws Node's error when it cannot start.
+ * @returns how the program itself ended. Throws LinuxError when it cannot start.
  */
 export async function runWithPipes(
   path: string,
   args: readonly string[],
-  { env, stdin, stdout, stderr, started, cpus }: PipedCommand,
+  { children, env, stdin, stdout, stderr, started, cpus }: PipedCommand,
 ): Promise<CommandExit> {
+  using _ = children.expect()
   const stdio = [stdin?.readEnd ?? 'ignore', stdout.writeEnd, stderr.writeEnd] as const
-  const start = () => spawn(path, args, { env, cwd: '/', stdio: [...stdio] })
-  const child = cpus === undefined ? start() : startedOn(cpus, start)
-  stdin?.closeReadEnd()
-  stdout.closeWriteEnd()
-  stderr.closeWriteEnd()
-  started?.(child.pid)
-  await once(child, 'exit')
-  const { exitCode, signalCode } = child
-  if (signalCode !== null) return { how: 'signaled', signal: signalNumber(signalCode) ?? 0 }
-  return { how: 'exited', code: exitCode ?? 255 }
+  const start = () => spawnProgram({ path, args, env, stdio })
+  const pid = (() => {
+    try {
+      return cpus === undefined ? start() : startedOn(cpus, start)
+    } finally {
+      stdin?.closeReadEnd()
+      stdout.closeWriteEnd()
+      stderr.closeWriteEnd()
+    }
+  })()
+  started?.(pid)
+  const exit = await children.wait(pid)
+  return exit.how === 'exited' ? { how: 'exited', code: exit.code } : { how: 'signaled', signal: exit.signal }
 }

@@ -38,7 +38,7 @@ export async function runOnPipes(needs: ExecNeeds, container: Container, command
     needs.handlers.of(container.record),
     { id, command: command.command, pidFile },
     {
-      ...{ stdin, stdout, stderr },
+      ...{ children: needs.children, stdin, stdout, stderr },
       root: (pid) => {
         root = pid
       },
