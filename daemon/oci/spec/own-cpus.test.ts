@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { LinuxContainerResources } from '#proto/generated/api.ts'
-import { execCpu } from './exec-cpu.ts'
 import { exclusiveCpus } from './exclusive-cpus.ts'
+import { execCpu } from './exec-cpu.ts'
 
 const own = (cpusetCpus: string, cpuShares: number, parent = '/kubepods/pod1') =>
   exclusiveCpus(LinuxContainerResources.fromPartial({ cpusetCpus, cpuShares: BigInt(cpuShares) }), parent)
