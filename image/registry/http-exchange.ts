@@ -61,10 +61,18 @@ export class HttpExchange implements Exchange {
       const timer = new Countdown(() => outgoing.destroy(timedOut('no answer')))
       timer.start(request.connection?.dialTimeoutMs ?? this.#timing.connectMs)
       outgoing.on('finish', () => timer.start(this.#timing.responseMs))
-      outgoing.on('error', (error) => {
+      const fail = (error: Error): void => {
         timer.stop()
         reject(error)
+      }
+      outgoing.on('error', fail)
+      // Nobody asked for another protocol; Node would wait for somebody who wants it.
+      outgoing.on('upgrade', (_incoming, socket) => {
+        socket.destroy()
+        fail(cutOff())
       })
+      // Whatever else can end a request without a word: it must not be waited for any longer.
+      outgoing.on('close', () => fail(cutOff()))
       outgoing.on('response', (incoming) => {
         timer.stop()
         resolve(this.#response(incoming, proxied))
@@ -152,6 +160,8 @@ async function* readBody(incoming: http.IncomingMessage, timing: Timing): AsyncG
     incoming.on('error', () => {}).destroy()
   }
 }
+
+const cutOff = (): Error => Object.assign(new Error('the connection ended without an answer'), { code: 'ECONNRESET' })
 
 const timedOut = (message: string): Error => Object.assign(new Error(message), { code: 'ETIMEDOUT' })
 
