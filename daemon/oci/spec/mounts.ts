@@ -173,7 +173,8 @@ const imageSource = (field: string, index: number, mount: Mount, { sources }: Mo
 
 const idMappings = (field: string, { uidMappings, gidMappings }: Mount, { idmappedMounts }: SpecFeatures) => {
   if (uidMappings.length === 0 && gidMappings.length === 0) return {}
-  if (uidMappings.length === 0 || gidMappings.length === 0) throw invalid(`${field} maps only uids or only gids`)
+  if (uidMappings.length === 0 || gidMappings.length === 0)
+    throw invalid(`${field} has uidMappings without gidMappings, or the other way round`)
   if (!idmappedMounts) throw impossible(`${field}: the OCI runtime does not support mounts with mapped ids`)
   return { uidMappings: ociMappings(uidMappings), gidMappings: ociMappings(gidMappings) }
 }
