@@ -117,4 +117,7 @@ const normalDomain = (written: string, text: string): string => {
 const isPort = (digits: string): boolean => digits.length <= 5 && Number(digits) >= 1 && Number(digits) <= 65535
 
 const invalid = (text: string, why: string): RuntimeError =>
-  new RuntimeError('invalid-argument', `${JSON.stringify(text.slice(0, 120))} is not an image name: ${why}`)
+  new RuntimeError('invalid-argument', `${JSON.stringify(shown(text))} is not an image name: ${why}`)
+
+/** Somebody may have written "user:password@registry/app"; a name with tag and digest looks nearly the same. */
+const shown = (text: string): string => text.replace(/^[^/@]*:[^/@]*@(?!sha\d)/, '…@').slice(0, 120)

@@ -172,11 +172,27 @@ suite('what a failure says', () => {
     })
   }
 
+  test('a presigned address that leads to nowhere shows nothing of it', async () => {
+    const image = await anImage()
+    const { digest } = image.layers[0] ?? assert.fail()
+    await using storage = await TestRegistry.start()
+    await using registry = await TestRegistry.start()
+    registry.add('app', image, '1')
+    const location = `http://${storage.host}/x/${digest}?signature=${SECRET}`
+    registry.misbehave({ path: digest, misdeed: { do: 'answer', status: 307, headers: { location } } })
+    const nowhere = { location: 'file:///etc/shadow' }
+    storage.misbehave({ path: '/x/', misdeed: { do: 'answer', status: 307, headers: nowhere } })
+    const { message } = await pullFails(registry.host, ['failed-precondition'])
+    assert.ok(message.includes(storage.host), message)
+  })
+
   test('a name that has a password in it is refused without it', async () => {
     await using here = await TestImages.open()
-    await assert.rejects(here.images.pull({ reference: `user:${SECRET}@r.example/app` }), (error) => {
-      assert.ok(isKind(error, 'invalid-argument'))
-      return true
-    })
+    for (const reference of [`user:${SECRET}@r.example/app`, `user:${SECRET}@x@r.example/app`]) {
+      await assert.rejects(here.images.pull({ reference }), (error) => {
+        assert.ok(isKind(error, 'invalid-argument') && !error.message.includes(SECRET), String(error))
+        return true
+      })
+    }
   })
 })
