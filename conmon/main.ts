@@ -7,6 +7,7 @@ import { closeInherited } from '#linux/descriptor.ts'
 import { peerClosed } from '#linux/epoll.ts'
 import { setCloexec } from '#linux/pipes.ts'
 import { becomeSubreaper } from '#linux/reaper.ts'
+import { sys } from '#linux/sys.ts'
 import { readyDescriptor } from '#proto/conmon.ts'
 import { Monitor } from './monitor.ts'
 import { OomScore } from './oom-score.ts'
@@ -39,7 +40,8 @@ async function main(): Promise<void> {
   const monitor = new Monitor(options, dir, { reactor, reaper, oomScore, report }, () => ready?.close())
   ready?.tell(() => monitor.abandoned())
   await reactor.run()
-  process.exit(0)
+  // Not by way of the engine, which would wait for its threads: one of them may be syncing a log whose disk hangs.
+  sys('exit_group', 0)
 }
 
 /** The line to whoever launched us, until the first client has connected. */

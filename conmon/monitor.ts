@@ -31,6 +31,7 @@ import { ExitRecordFile, exitFields } from './exit-record.ts'
 import { MonitorFailure } from './failure.ts'
 import { killDescendants } from './kill-descendants.ts'
 import { ContainerLog } from './log/container-log.ts'
+import { Disk } from './log/disk.ts'
 import { OomWatch } from './oom-watch.ts'
 import type { InitExit } from './reaper.ts'
 import type { Report } from './report.ts'
@@ -187,8 +188,10 @@ export class Monitor implements RequestHandler {
 
   async #createWith(record: ExitRecordFile): Promise<Alive> {
     const { reactor } = this.#parts
-    this.#log = await openLog(this.#options, (error) => this.#parts.report(`log: ${error}`))
-    const stdio = openStdio(this.#options, this.#dir, reactor, this.#output(this.#log))
+    const log = await openLog(this.#options, this.#parts)
+    const stdio = openStdio(this.#options, this.#dir, reactor, this.#output(log))
+    if (log !== undefined) log.backlog.onHold = (hold) => stdio.hold(hold)
+    this.#log = log
     const creating = this.#runtime.create(stdio)
     // Read once and for all; takes longest of what is still to do, and nobody waits for it now.
     cgroupLayout()
@@ -283,6 +286,7 @@ export class Monitor implements RequestHandler {
       await attempt(report, 'kill the rest of the container', () => killRest(cgroup))
     }
     await attempt(report, 'read the rest of the output', async () => {
+      this.#log?.backlog.hurry()
       if (!(await stdio.drain(drainTimeoutMs))) report('somebody outside the container holds its output open')
     })
     await attempt(report, 'complete the log', () => this.#log?.end())
@@ -341,7 +345,7 @@ async function killRest(cgroup: string): Promise<void> {
 }
 
 /** What the options ask for; undefined when nothing is to be kept. */
-async function openLog(options: MonitorOptions, onError: (error: string) => void): Promise<ContainerLog | undefined> {
+async function openLog(options: MonitorOptions, { reactor, report }: MonitorParts): Promise<ContainerLog | undefined> {
   const { id, logPath, logDirectory, journal = false, journalFields = {} } = options
   if (logPath === undefined && !journal) return undefined
   const target = {
@@ -351,7 +355,8 @@ async function openLog(options: MonitorOptions, onError: (error: string) => void
       journal: await openJournal({ CONTAINER_ID_FULL: id, SYSLOG_IDENTIFIER: 'cricket', ...journalFields }),
     }),
   }
-  return new ContainerLog(target, onError)
+  const disk = new Disk(reactor, (error) => report(`unexpected: ${String(error)}`))
+  return ContainerLog.open(target, disk, (error) => report(`log: ${error}`))
 }
 
 /** Loaded when it is needed: few containers log there. */

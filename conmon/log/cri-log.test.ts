@@ -11,7 +11,7 @@ interface Written {
 /** Feeds pieces, each as one read, and returns the batches as they would reach the file. */
 function batchesOf(pieces: readonly Written[], cutAtEnd = true): { batch: Buffer; content: number }[] {
   const batches: { batch: Buffer; content: number }[] = []
-  const log = new CriLog((batch, content) => batches.push({ batch: Buffer.from(batch), content }))
+  const log = new CriLog((batch, content) => batches.push({ batch: Buffer.from(batch), content }) === 0)
   for (const [round, { stream, bytes }] of pieces.entries()) {
     log.setTime(1_475_712_009, 669_794_202 + round)
     log.add(stream, bytes)
@@ -94,7 +94,7 @@ test('an unfinished last line is partial, with no full record after it', () => {
 
 test('a line cut while it was waiting goes on as a record of its own', () => {
   const batches: string[] = []
-  const log = new CriLog((batch) => batches.push(batch.toString('latin1').slice(tagOffset)))
+  const log = new CriLog((batch) => batches.push(batch.toString('latin1').slice(tagOffset)) === 0)
   log.setTime(0, 0)
   log.add('stdout', Buffer.from('password: '))
   assert.equal(log.hasUnfinished, true)
@@ -108,7 +108,7 @@ test('a line cut while it was waiting goes on as a record of its own', () => {
 
 test('only a line that has stopped growing, or is very old, is cut; not one that has just begun', () => {
   const batches: string[] = []
-  const log = new CriLog((batch) => batches.push(batch.toString('latin1').slice(tagOffset)))
+  const log = new CriLog((batch) => batches.push(batch.toString('latin1').slice(tagOffset)) === 0)
   const at = (text: string, stream: StreamName = 'stdout') => log.add(stream, Buffer.from(text))
   log.setTime(0, 0)
   // A busy container: there is an unfinished line at every look, but never the same one.

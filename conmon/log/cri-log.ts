@@ -18,8 +18,8 @@ const FULL = 'F'.charCodeAt(0)
 const PARTIAL = 'P'.charCodeAt(0)
 const BATCH_BYTES = 128 * 1024
 
-/** A batch of whole records. `content` is how many of the container's bytes are in it. Good only during the call. */
-export type WriteBatch = (batch: Buffer, content: number) => void
+/** A batch of whole records. `content` is how many of the container's bytes are in it. Whoever answers true keeps the batch. */
+export type WriteBatch = (batch: Buffer, content: number) => boolean
 
 /** The beginning of a line whose end has not come yet. */
 class Unfinished {
@@ -66,7 +66,7 @@ export class CriLog {
   readonly #streams = { stdout: new Stream('stdout'), stderr: new Stream('stderr') }
   readonly #timestamp = new Timestamp()
   readonly #write: WriteBatch
-  readonly #batch = Buffer.allocUnsafeSlow(BATCH_BYTES)
+  #batch = Buffer.allocUnsafeSlow(BATCH_BYTES)
   #length = 0
   #content = 0
 
@@ -169,7 +169,7 @@ export class CriLog {
     const content = this.#content
     this.#length = 0
     this.#content = 0
-    this.#write(batch, content)
+    if (this.#write(batch, content)) this.#batch = Buffer.allocUnsafeSlow(BATCH_BYTES)
   }
 
   /** One record: what is unfinished of the stream, then bytes from `start` to `end`. */

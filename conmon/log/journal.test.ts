@@ -6,6 +6,7 @@ import { afterEach, beforeEach, test } from 'node:test'
 import { readSome } from '#linux/descriptor.ts'
 import { sys } from '#linux/sys.ts'
 import { ContainerLog } from './container-log.ts'
+import { Disk } from './disk.ts'
 import { Journal, journalSocket } from './journal.ts'
 
 let dir = ''
@@ -60,9 +61,12 @@ function received(): Record<string, string>[] {
   return entries
 }
 
+/** One that answers. */
+const disk = () => new Disk({ add: () => assert.fail(), remove: () => assert.fail() }, () => assert.fail())
+
 test('each line is an entry with its stream’s priority, its bytes, and the container’s fields', async () => {
   const journal = new Journal({ CONTAINER_ID_FULL: 'c1', CONTAINER_NAME: 'two\nlines' }, path)
-  const log = new ContainerLog({ journal }, assert.fail)
+  const log = await ContainerLog.open({ journal }, disk(), assert.fail)
   log.write('stdout', Buffer.from('plain\n\nbad \xff\0 bytes\nPRIORITY=0\n', 'latin1'))
   log.write('stderr', Buffer.from('trouble\nrest'))
   log.flush()
@@ -79,9 +83,9 @@ test('each line is an entry with its stream’s priority, its bytes, and the con
   assert.equal(log.bytesLost, 0)
 })
 
-test('a journal that takes no more, or is not there, costs entries and nothing else; one that comes back is found', () => {
+test('a journal that takes no more, or is not there, costs entries and nothing else; one that comes back is found', async () => {
   const journal = new Journal({}, path)
-  const log = new ContainerLog({ path: join(dir, 'log'), journal }, assert.fail)
+  const log = await ContainerLog.open({ path: join(dir, 'log'), journal }, disk(), assert.fail)
   const lines = 'some line\n'.repeat(5000)
   log.write('stdout', Buffer.from(lines))
   log.flush()
@@ -102,9 +106,9 @@ test('a journal that takes no more, or is not there, costs entries and nothing e
   )
 })
 
-test('a record of full length fits one entry', () => {
+test('a record of full length fits one entry', async () => {
   const journal = new Journal({}, path)
-  const log = new ContainerLog({ journal }, assert.fail)
+  const log = await ContainerLog.open({ journal }, disk(), assert.fail)
   log.write('stdout', Buffer.alloc(16 * 1024, 'x'))
   log.write('stdout', Buffer.from('y\n'))
   log.flush()

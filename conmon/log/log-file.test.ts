@@ -18,7 +18,7 @@ import { afterEach, beforeEach, test } from 'node:test'
 import { mknod } from '#linux/mknod.ts'
 import { mountTmpfs, unmount } from '#linux/mount.ts'
 import { LogFile } from './log-file.ts'
-import { parseRecords, recordsOf } from './testing/records.ts'
+import { now, parseRecords, recordsOf } from './testing/records.ts'
 
 let dir = ''
 beforeEach(() => {
@@ -32,27 +32,27 @@ const close = async (file: LogFile) => assert.equal(await file.syncAndClose(), u
 
 test('appends to what is there, and after a truncation by others at the new end', async () => {
   writeFileSync(path(), 'before\n')
-  const file = new LogFile(path())
-  assert.deepEqual(file.append(Buffer.from('one\n'), 4), { content: 4 })
+  const file = now(LogFile.open(path()))
+  assert.deepEqual(now(file.append(Buffer.from('one\n'), 4)), { content: 4 })
   writeFileSync(path(), '')
-  file.append(Buffer.from('two\n'), 4)
+  now(file.append(Buffer.from('two\n'), 4))
   await close(file)
   assert.equal(readFileSync(path(), 'utf8'), 'two\n')
 })
 
 test('creates the file for its owner and group', async () => {
-  await close(new LogFile(path()))
+  await close(now(LogFile.open(path())))
   assert.equal(statSync(path()).mode & 0o777, 0o640)
 })
 
 test('refuses what is not a regular file, without waiting', () => {
   mknod(path(), { type: 'fifo', mode: 0o600 })
-  assert.throws(() => new LogFile(path()), { code: 'ENXIO' })
+  assert.throws(() => now(LogFile.open(path())), { code: 'ENXIO' })
   symlinkSync('/etc/hostname', join(dir, 'link'))
-  assert.throws(() => new LogFile(join(dir, 'link')), { code: 'ELOOP' })
-  assert.throws(() => new LogFile(dir), { code: 'EISDIR' })
+  assert.throws(() => now(LogFile.open(join(dir, 'link'))), { code: 'ELOOP' })
+  assert.throws(() => now(LogFile.open(dir)), { code: 'EISDIR' })
   mknod(join(dir, 'null'), { type: 'char', mode: 0o600, major: 1, minor: 3 })
-  assert.throws(() => new LogFile(join(dir, 'null')), { code: 'EINVAL' })
+  assert.throws(() => now(LogFile.open(join(dir, 'null'))), { code: 'EINVAL' })
 })
 
 test('follows no link below the trusted directory, and creates nothing through one', () => {
@@ -60,8 +60,8 @@ test('follows no link below the trusted directory, and creates nothing through o
   mkdirSync(join(dir, 'elsewhere'))
   symlinkSync(join(dir, 'elsewhere'), join(dir, 'trusted/pod/container'))
   const trusted = join(dir, 'trusted')
-  assert.throws(() => new LogFile(join(trusted, 'pod/container/0.log'), trusted), { code: 'ELOOP' })
-  assert.throws(() => new LogFile(join(trusted, '../elsewhere/0.log'), trusted), { code: 'EXDEV' })
+  assert.throws(() => now(LogFile.open(join(trusted, 'pod/container/0.log'), trusted)), { code: 'ELOOP' })
+  assert.throws(() => now(LogFile.open(join(trusted, '../elsewhere/0.log'), trusted)), { code: 'EXDEV' })
   assert.deepEqual(readdirSync(join(dir, 'elsewhere')), [])
 })
 
@@ -69,7 +69,7 @@ test('a FIFO is refused even when somebody reads it', () => {
   mknod(path(), { type: 'fifo', mode: 0o600 })
   const reader = openSync(path(), constants.O_RDONLY | constants.O_NONBLOCK)
   try {
-    assert.throws(() => new LogFile(path()), { code: 'EINVAL' })
+    assert.throws(() => now(LogFile.open(path())), { code: 'EINVAL' })
   } finally {
     closeSync(reader)
   }
@@ -78,11 +78,11 @@ test('a FIFO is refused even when somebody reads it', () => {
 test('all or nothing leaves nothing when not all of it fits', async () => {
   mountTmpfs(dir, { sizeBytes: 64 * 1024 })
   try {
-    const file = new LogFile(path())
+    const file = now(LogFile.open(path()))
     const { batch, content } = recordsOf('some line of output\n'.repeat(1000))
-    assert.equal(file.append(batch, content).error, undefined)
+    assert.equal(now(file.append(batch, content)).error, undefined)
     const { size } = statSync(path())
-    assert.deepEqual(file.append(batch, content, true), { content: 0, error: 'ENOSPC' })
+    assert.deepEqual(now(file.append(batch, content, true)), { content: 0, error: 'ENOSPC' })
     assert.equal(statSync(path()).size, size)
     await close(file)
   } finally {
@@ -93,15 +93,15 @@ test('all or nothing leaves nothing when not all of it fits', async () => {
 test('on a full disk keeps whole records only, and says what was lost', async () => {
   mountTmpfs(dir, { sizeBytes: 64 * 1024 })
   try {
-    const file = new LogFile(path())
+    const file = now(LogFile.open(path()))
     const { batch, content } = recordsOf('some line of output\n'.repeat(2000))
-    const appended = file.append(batch, content)
+    const appended = now(file.append(batch, content))
     assert.equal(appended.error, 'ENOSPC')
     const kept = parseRecords(readFileSync(path()))
     assert.ok(kept.length > 0)
     assert.equal(Buffer.byteLength(kept.join('')), appended.content)
     assert.ok(kept.every((line) => line === 'some line of output\n'))
-    const more = file.append(batch, content)
+    const more = now(file.append(batch, content))
     assert.equal(more.error, 'ENOSPC')
     parseRecords(readFileSync(path()))
     await close(file)

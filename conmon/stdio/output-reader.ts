@@ -19,6 +19,7 @@ export class OutputReader {
   readonly #buffer: Buffer
   readonly #output: Output
   #open = true
+  #held = false
   #end: () => void = () => {}
 
   /** Takes over `fd`, which is non-blocking. `buffer` may be shared: it is used only within a turn. */
@@ -34,6 +35,14 @@ export class OutputReader {
     reactor.add(fd, readable, () => this.#read())
   }
 
+  /** Stops reading, and goes on. The end of the output is not noticed meanwhile. */
+  hold(hold: boolean): void {
+    if (!this.#open || hold === this.#held) return
+    this.#held = hold
+    if (hold) this.#reactor.remove(this.#fd)
+    else this.#reactor.add(this.#fd, readable, () => this.#read())
+  }
+
   /** Gives up reading. Idempotent. */
   close(): void {
     if (!this.#open) return
@@ -45,7 +54,7 @@ export class OutputReader {
 
   #read(): void {
     this.#reactor.expectMore()
-    for (let turn = 0; turn < READS_PER_TURN; turn++) {
+    for (let turn = 0; turn < READS_PER_TURN && !this.#held; turn++) {
       const count = readSome(this.#fd, this.#buffer)
       if (count > 0) this.#output.write(this.#stream, this.#buffer.subarray(0, count))
       // Less than asked for: nothing is left, and a read that says so is saved.

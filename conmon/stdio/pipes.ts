@@ -80,6 +80,10 @@ export class PipeStdio implements ContainerStdio {
     return settlesWithin(Promise.all(this.#readers.map((reader) => reader.ended)), timeoutMs)
   }
 
+  hold(hold: boolean): void {
+    for (const reader of this.#readers) reader.hold(hold)
+  }
+
   closeInput(): void {
     this.input?.end()
   }

@@ -23,6 +23,8 @@ export interface ContainerStdio {
   complaint(): Buffer
   /** Reads to the end of the output, or until `timeoutMs` are over because somebody outside the container holds it open; says which. */
   drain(timeoutMs: number): Promise<boolean>
+  /** Does not read output for a while: the container has to wait. */
+  hold(hold: boolean): void
   /** The container's input; undefined when it has none, and before `begin`. */
   readonly input: ContainerInput | undefined
   /** The container reads the end of its input, after what it was sent. Nothing happens where there is no input, or a terminal. */

@@ -90,6 +90,10 @@ export class TerminalStdio implements ContainerStdio {
     return this.#reader === undefined || settlesWithin(this.#reader.ended, timeoutMs)
   }
 
+  hold(hold: boolean): void {
+    this.#reader?.hold(hold)
+  }
+
   closeInput(): void {
     // A terminal has no end of input but the one its user types.
   }

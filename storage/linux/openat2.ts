@@ -22,12 +22,17 @@ const withDirectory = <T>(directory: number | string, use: (fd: number) => T): T
   }
 }
 
-const open = (directory: number, path: PathLike, flags: number, mode: number, resolve: number): number => {
+const howTo = (flags: number, mode: number, resolve: number): Buffer => {
   const creates = (flags & (constants.O_CREAT | O_TMPFILE)) !== 0
   const how = Buffer.alloc(24)
   how.writeBigUInt64LE(BigInt((flags | O_CLOEXEC) >>> 0), 0)
   how.writeBigUInt64LE(BigInt(creates ? mode & 0o7777 : 0), 8)
   how.writeBigUInt64LE(BigInt(resolve), 16)
+  return how
+}
+
+const open = (directory: number, path: PathLike, flags: number, mode: number, resolve: number): number => {
+  const how = howTo(flags, mode, resolve)
   const name = pathArgument(path)
   for (let attempt = 1; ; attempt++) {
     const fd = rawSys('openat2', directory, name, how, how.length)
@@ -55,3 +60,7 @@ export const openBeneath = (
   const resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | (noSymlinks ? RESOLVE_NO_SYMLINKS : 0)
   return withDirectory(directory, (fd) => open(fd, path, flags, mode, resolve))
 }
+
+/** The arguments of openat2 for `openBeneath` with `noSymlinks`, for those who make the call elsewhere. It may fail with EAGAIN: ask again. */
+export const beneathArguments = (directory: number, path: string, flags: number, mode: number) =>
+  [directory, path, howTo(flags, mode, RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS), 24] as const

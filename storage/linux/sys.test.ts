@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { Worker } from 'node:worker_threads'
 import { errnoName, isErrno, LinuxError } from './errno.ts'
-import { addr, rawSys, type SysArgument, sys, sysAsync, sysOn } from './sys.ts'
+import { addr, asideEvent, asideOver, rawSys, rawSysAside, type SysArgument, sys, sysAsync, sysOn } from './sys.ts'
 
 const root = join(import.meta.dirname, '../..')
 
@@ -57,6 +57,21 @@ test('sysAsync runs beside the event loop and keeps its buffers', async () => {
   await assert.rejects(sysAsync('chdir', '/does-not-exist'), { code: 'ENOENT', syscall: 'chdir' })
   const many = Array.from({ length: 200 }, () => sysAsync('statfs', '/', Buffer.alloc(120)))
   assert.deepEqual(new Set(await Promise.all(many)), new Set([0]))
+})
+
+test('a call made aside is waited for as long as was said, and told of when it is over after all', async () => {
+  assert.equal(rawSysAside(1000, 'getppid'), process.ppid)
+  assert.equal(rawSysAside(1000, 'close', -1), -9)
+  const halfASecond = Buffer.alloc(16)
+  halfASecond.writeBigInt64LE(500_000_000n, 8)
+  assert.equal(rawSysAside(1, 'nanosleep', halfASecond, null), undefined)
+  assert.equal(asideOver(), undefined)
+  assert.throws(() => rawSysAside(1000, 'getppid'), /not to be had/)
+  const said = Buffer.alloc(8)
+  assert.equal(rawSys('read', asideEvent(), said, 8), -11)
+  while (rawSys('read', asideEvent(), said, 8) < 0) await new Promise((resolve) => setTimeout(resolve, 20))
+  assert.equal(asideOver(), 0)
+  assert.equal(rawSysAside(1000, 'getppid'), process.ppid)
 })
 
 test('the addon works in worker threads', async () => {

@@ -12,6 +12,9 @@ interface Addon {
   sys(nr: number, ...args: SysArgument[]): number | bigint
   sysAsync(nr: number, ...args: SysArgument[]): Promise<number | bigint>
   addr(buffer: Uint8Array): bigint
+  aside(milliseconds: number, nr: number, ...args: SysArgument[]): number | bigint | undefined
+  asideEvent(): number
+  asideOver(): number | bigint | undefined
   clonePaused(flags: number): number
   spawn(file: string, texts: Uint8Array, environment: Uint8Array, settings: Uint8Array): number
 }
@@ -112,6 +115,25 @@ export const sysAsync = async (call: SyscallName | number, ...args: SysArgument[
     if (result < 0) throw sysError(result, call)
     return result
   }
+}
+
+/**
+ * Makes a system call that may never return on a thread kept for such calls, and returns its result, or -errno; undefined when it takes
+ * longer than `waitMs`. Then no other may be made before `asideOver` has returned that result, and buffers must not be changed.
+ */
+export const rawSysAside = (waitMs: number, call: SyscallName, ...args: SysArgument[]): number | undefined => {
+  for (const arg of args) if (arg instanceof Uint8Array) settle(arg)
+  const result = addon().aside(waitMs, numberOf(call), ...args)
+  return result === undefined ? undefined : small(result)
+}
+
+/** A descriptor that becomes readable (eventfd) when a call is over that took too long for `rawSysAside`. */
+export const asideEvent = (): number => addon().asideEvent()
+
+/** The result of that call; undefined while it is not over. */
+export const asideOver = (): number | undefined => {
+  const result = addon().asideOver()
+  return result === undefined ? undefined : small(result)
 }
 
 /** Bun keeps small arrays inside a cell and moves their bytes when `.buffer` is first asked for: ask before anyone notes the address. */

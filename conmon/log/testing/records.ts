@@ -1,10 +1,12 @@
 /** Log records for tests. */
+import { rawSys } from '#linux/sys.ts'
 import { CriLog, prefixBytes, tagOffset } from '../cri-log.ts'
+import type { Steps } from '../disk.ts'
 
 /** One batch with the lines of a text, which must fit. */
 export function recordsOf(text: string): { batch: Buffer; content: number } {
   const batches: { batch: Buffer; content: number }[] = []
-  const log = new CriLog((batch, content) => batches.push({ batch: Buffer.from(batch), content }))
+  const log = new CriLog((batch, content) => batches.push({ batch: Buffer.from(batch), content }) === 0)
   log.setTime(0, 0)
   log.add('stdout', Buffer.from(text))
   log.flush()
@@ -21,4 +23,11 @@ export function parseRecords(bytes: Buffer): string[] {
     .split('\n')
     .slice(0, -1)
     .map((line) => line.slice(prefixBytes) + (line[tagOffset] === 'F' ? '\n' : ''))
+}
+
+/** Does a job of the disk at once, on this thread. */
+export function now<T>(job: Steps<T>): T {
+  let step = job.next()
+  while (step.done !== true) step = job.next(rawSys(...step.value))
+  return step.value
 }

@@ -2,6 +2,8 @@
  * The native functions of Cricket: sys(nr, ...args) makes a raw system call and returns its result, or -errno.
  * sysAsync does the same on a pool thread and returns a promise; addr(buffer) is where a Buffer's bytes are.
  * clonePaused(flags) makes a child in new namespaces that does nothing until it is killed, and returns its pid, or -errno.
+ * aside(milliseconds, nr, ...args) makes a call that may never return on a thread kept for that: its result, or undefined when it takes
+ * longer. asideEvent() is an eventfd that is readable once it has returned after all, asideOver() then its result; one call at a time.
  * spawn(file, arguments, environment, settings) executes a program without copying this process, and returns its pid, or -errno.
  * An argument is an integral number, a bigint, a string (copied, without NUL inside), a Buffer (its address), null or undefined (0).
  */
@@ -9,16 +11,20 @@
 #define NAPI_VERSION 8
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <node_api.h>
 #include <poll.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { ARGS = 7 };
@@ -110,6 +116,82 @@ static napi_value sys_async(napi_env env, napi_callback_info info) {
   return NULL;
 }
 
+/* ASKED: somebody waits for it; LEFT: he has gone, and wants to be told by the event. */
+enum { IDLE, ASKED, LEFT, OVER, ASIDE_STACK = 64 * 1024 };
+static struct { call c; int state, event, started; } beside = {.event = -1};
+
+static long futex(int operation, int value, const struct timespec *most) { return syscall(SYS_futex, &beside.state, operation, value, most, NULL, 0); }
+
+static void *stand_aside(void *unused) {
+  (void)unused;
+  for (;;) {
+    int state = __atomic_load_n(&beside.state, __ATOMIC_ACQUIRE); uint64_t one = 1;
+    if (state == IDLE || state == OVER) { futex(FUTEX_WAIT_PRIVATE, state, NULL); continue; }
+    perform(NULL, &beside.c);
+    if (__atomic_exchange_n(&beside.state, OVER, __ATOMIC_ACQ_REL) == ASKED) futex(FUTEX_WAKE_PRIVATE, 1, NULL);
+    else while (write(beside.event, &one, sizeof one) < 0 && errno == EINTR);
+  }
+  return NULL;
+}
+
+/* Never ends. No handler of a signal runs there. */
+static int start_aside(void) {
+  pthread_attr_t small; pthread_t thread; sigset_t all, before; int failed;
+  if (beside.started) return 1;
+  if (beside.event < 0 && (beside.event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0) return 0;
+  if (pthread_attr_init(&small) != 0) return 0;
+  pthread_attr_setstacksize(&small, ASIDE_STACK);
+  pthread_attr_setdetachstate(&small, PTHREAD_CREATE_DETACHED);
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  failed = pthread_create(&thread, &small, stand_aside, NULL);
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  pthread_attr_destroy(&small);
+  return beside.started = !failed;
+}
+
+static napi_value take_aside(napi_env env) {
+  long result = beside.c.result;
+  beside.state = IDLE; release(env, &beside.c);
+  return to_js(env, result);
+}
+
+static napi_value aside_event(napi_env env, napi_callback_info info) {
+  (void)info;
+  if (start_aside()) return to_js(env, beside.event);
+  napi_throw_error(env, NULL, "no thread for slow calls can be started");
+  return NULL;
+}
+
+static napi_value aside(napi_env env, napi_callback_info info) {
+  size_t count = ARGS; napi_value args[ARGS]; bool buffer; struct timespec most = {0}; call c = {0};
+  if (!start_aside() || __atomic_load_n(&beside.state, __ATOMIC_ACQUIRE) != IDLE) {
+    napi_throw_error(env, NULL, "the thread for slow calls is not to be had");
+    return NULL;
+  }
+  if (!read_arguments(env, info, &c, 0)) return NULL;
+  most.tv_sec = c.value[0] / 1000; most.tv_nsec = c.value[0] % 1000 * 1000000;
+  beside.c = c;
+  memmove(beside.c.value, beside.c.value + 1, (ARGS - 1) * sizeof *c.value);
+  __atomic_store_n(&beside.state, ASKED, __ATOMIC_RELEASE);
+  futex(FUTEX_WAKE_PRIVATE, 1, NULL);
+  for (;;) {
+    int asked = ASKED, waited = futex(FUTEX_WAIT_PRIVATE, ASKED, &most) < 0 ? errno : 0;
+    if (__atomic_load_n(&beside.state, __ATOMIC_ACQUIRE) == OVER) return take_aside(env);
+    if (waited == ETIMEDOUT && __atomic_compare_exchange_n(&beside.state, &asked, LEFT, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) break;
+  }
+  /* The call may use the buffers until it is over. */
+  if (napi_get_cb_info(env, info, &count, args, NULL, NULL) == napi_ok)
+    for (size_t i = 1; i < count && i < ARGS; i++)
+      if (napi_is_buffer(env, args[i], &buffer) == napi_ok && buffer) napi_create_reference(env, args[i], 1, &beside.c.held[i]);
+  return NULL;
+}
+
+static napi_value aside_over(napi_env env, napi_callback_info info) {
+  (void)info;
+  return __atomic_load_n(&beside.state, __ATOMIC_ACQUIRE) == OVER ? take_aside(env) : NULL;
+}
+
 static napi_value addr(napi_env env, napi_callback_info info) {
   size_t count = 1, size; napi_value arg, out; bool buffer; void *data;
   if (napi_get_cb_info(env, info, &count, &arg, NULL, NULL) == napi_ok && napi_is_buffer(env, arg, &buffer) == napi_ok && buffer
@@ -198,6 +280,7 @@ static napi_value spawn(napi_env env, napi_callback_info info) {
 }
 
 NAPI_MODULE_INIT() {
-  napi_property_descriptor all[] = {{"sys", 0, sys}, {"sysAsync", 0, sys_async}, {"addr", 0, addr}, {"clonePaused", 0, clone_paused}, {"spawn", 0, spawn}};
-  return napi_define_properties(env, exports, 5, all) == napi_ok ? exports : NULL;
+  napi_property_descriptor all[] = {{"sys", 0, sys}, {"sysAsync", 0, sys_async}, {"addr", 0, addr}, {"aside", 0, aside}, {"asideEvent", 0, aside_event},
+    {"asideOver", 0, aside_over}, {"clonePaused", 0, clone_paused}, {"spawn", 0, spawn}};
+  return napi_define_properties(env, exports, sizeof all / sizeof *all, all) == napi_ok ? exports : NULL;
 }
