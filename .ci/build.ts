@@ -69,7 +69,7 @@ function addon(): Step {
 
 /**
  * The native half of node-pty, without node-gyp, which would want the headers of this very node from the internet. Carries its C++
- * library inside; the other half and the binaries for other systems stay where they are: docs/decisions/0011.
+ * library inside; the other half and the binaries for other systems stay where they are: docs/decisions/0012.
  */
 function terminalAddon(): Step {
   const folder = inModules('node-pty')

@@ -51,7 +51,7 @@ async function check({ name, command }: Check): Promise<boolean> {
 }
 
 /** Long enough for a slow machine; a file that hangs longer is ended and counts as failed. */
-const FILE_TIMEOUT_MS = 900_000
+const FILE_TIMEOUT_MS = 1_500_000
 
 /** Runs test files, each in a process of its own, and prints a line per file, its failures and its figures below. */
 async function testFiles(name: string, files: string[], concurrency: number): Promise<void> {

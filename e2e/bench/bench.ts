@@ -27,7 +27,7 @@ import { type Registry, startRegistry } from '../registry.ts'
 import type { Runtime } from '../runtime.ts'
 import { createSite, removeSite, type Site } from '../site.ts'
 import { type Figure, percentiles, renderTable } from './figures.ts'
-import { benchMonitors } from './monitor.ts'
+import { benchMonitors, preciseCpuMs } from './monitor.ts'
 import { benchPull } from './pull.ts'
 import { benchSpec } from './spec.ts'
 
@@ -43,6 +43,7 @@ const { values: options, positionals } = parseArgs({
 const ROUNDS = Number(options.rounds)
 const PODS = Number(options.pods)
 const AT_ONCE = 10
+const IDLE_SECONDS = 30
 const IDLE = ['sleep', '100000']
 
 /** One of the two runtimes, running. */
@@ -199,7 +200,13 @@ async function calls(contestants: Contestant[], pods: Record<string, Pod[]>): Pr
 /** What each runtime's processes cost: the daemon, its monitors or shims, and what sandboxes run. */
 async function memory(contestants: Contestant[]): Promise<Figure[]> {
   note('memory, half a minute after the last call')
-  await sleep(30_000)
+  const usage = async () =>
+    new Map(
+      await Promise.all(contestants.map(async ({ name, runtime }) => [name, await preciseCpuMs(runtime.pid)] as const)),
+    )
+  const before = await usage()
+  await sleep(IDLE_SECONDS * 1000)
+  const used = await usage()
   execFileSync('sync')
   const figures = new Map<string, Figure>()
   const set = (name: string, unit: Figure['unit'], runtime: string, value: number) => {
@@ -208,6 +215,8 @@ async function memory(contestants: Contestant[]): Promise<Figure[]> {
     figure.values[runtime] = value
   }
   for (const { name, site, runtime } of contestants) {
+    const idleMs = (used.get(name) ?? Number.NaN) - (before.get(name) ?? Number.NaN)
+    set(`daemon, processor time a second, idle, ${PODS} pods`, 'ms', name, idleMs / IDLE_SECONDS)
     const daemon = await memoryOf(runtime.pid)
     const { monitors, pauses } = await overhead(site, runtime.pid)
     const sum = (list: ProcessMemory[], key: keyof ProcessMemory) =>

@@ -41,7 +41,7 @@ async function cpuMs(pid: number): Promise<number> {
 }
 
 /** The same to the nanosecond: for what takes less than a tick. */
-async function preciseCpuMs(pid: number): Promise<number> {
+export async function preciseCpuMs(pid: number): Promise<number> {
   const threads = await readdir(`/proc/${pid}/task`)
   const texts = await Promise.all(threads.map((tid) => readFile(`/proc/${pid}/task/${tid}/schedstat`, 'latin1')))
   return texts.reduce((sum, text) => sum + Number(text.split(' ')[0]) / 1e6, 0)

@@ -1,7 +1,7 @@
 /**
  * From a reference to the servers that are asked for it, out of everything that is configured. Exactly one dialect
  * decides about a reference: registries.conf where a [[registry]] matches, else hosts.toml, else nobody did and it is the
- * registry itself (docs/decisions/0011-two-registry-dialects.md).
+ * registry itself (docs/decisions/0010-two-registry-dialects.md).
  */
 
 import type { ImageReference } from '../reference.ts'

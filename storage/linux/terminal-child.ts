@@ -1,6 +1,6 @@
 /**
  * A program on a pseudo terminal of its own, started by the native half of node-pty. The other half is left out: it loses output when
- * its reader pauses, spins while a program does not read, and keeps the master open across exec (docs/decisions/0011).
+ * its reader pauses, spins while a program does not read, and keeps the master open across exec (docs/decisions/0012).
  */
 import { closeSync, existsSync } from 'node:fs'
 import { join } from 'node:path'
