@@ -97,8 +97,13 @@ const secureContext = ({ ca, clients }: Connection): tls.SecureContext => {
 
 let systemContext: tls.SecureContext | undefined
 
-/** As operators expect: what the system trusts. A system that trusts nobody at all has no store; then Node's own counts. */
+let authorities: string[] | undefined
+
+/**
+ * As operators expect: what the system trusts, read once. A system that trusts nobody at all has no store; then Node's
+ * own counts. A store names most authorities several times, and each costs time and memory.
+ */
 const systemAuthorities = (): string[] => {
-  const system = tls.getCACertificates('system')
-  return system.length > 0 ? system : tls.getCACertificates('bundled')
+  authorities ??= [...new Set(tls.getCACertificates('system'))]
+  return authorities.length > 0 ? authorities : tls.getCACertificates('bundled')
 }
