@@ -3,8 +3,9 @@
  * its own. What fails here is the business of this connection alone.
  */
 import type { Duplex, Writable } from 'node:stream'
-import { pipeline } from 'node:stream/promises'
+import { finished } from 'node:stream/promises'
 import { RuntimeError } from '#proto/errors.ts'
+import { releaseChunk } from './release-chunk.ts'
 import type { StreamBackend } from './session.ts'
 import { publicMessage } from './status-text.ts'
 
@@ -39,6 +40,19 @@ const connect = async ({ data, port }: ForwardPair, sandboxId: string, backend: 
   }
 }
 
+/** As a pipeline does, but the memory of each chunk is given back when it has gone on. */
+const pour = async (from: Duplex, to: Duplex): Promise<void> => {
+  from.on('data', (chunk: Buffer) => {
+    const goesOn = to.write(chunk, (error) => {
+      if (!error) releaseChunk(chunk)
+    })
+    if (!goesOn) from.pause()
+  })
+  to.on('drain', () => from.resume())
+  const all = finished(from, { writable: false }).then(() => to.end())
+  await Promise.all([all, finished(to, { readable: false })])
+}
+
 /** Resolves when both directions have ended, well or not; nothing is open then. Never rejects. */
 export const forwardPort = async (pair: ForwardPair, sandboxId: string, backend: StreamBackend): Promise<void> => {
   const { data, error, port } = pair
@@ -52,7 +66,7 @@ export const forwardPort = async (pair: ForwardPair, sandboxId: string, backend:
     return
   }
   try {
-    await Promise.all([pipeline(data, socket), pipeline(socket, data)])
+    await Promise.all([pour(data, socket), pour(socket, data)])
   } catch (cause) {
     // A connection that breaks does so for both its ends. A sentence about it would make kubectl give up all the others.
     socket.destroy()

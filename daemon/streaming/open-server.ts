@@ -59,6 +59,8 @@ const LIMITS: ServerOptions = {
   requestTimeout: 10_000,
   connectionsCheckingInterval: 2_000,
   keepAliveTimeout: 1_000,
+  // Several reads of a pipe fit, so that each of them does not stop and start the reading.
+  highWaterMark: 262_144,
 }
 
 class Server implements StreamingServer {

@@ -68,7 +68,7 @@ export interface StreamBackend {
   attach(request: AttachRequest, streams: RemoteStreams, signal: AbortSignal): Promise<void>
 
   /**
-   * A connected socket to localhost:`port` inside the pod's network namespace, IPv4 first, then IPv6. It may half-close.
+   * A connected socket, which owns the memory of each chunk that it reads, to localhost:`port` inside the pod's network namespace, IPv4 first, then IPv6. It may half-close.
    * @throws RuntimeError: shown on this connection's error stream alone
    */
   connect(sandboxId: string, port: number, signal: AbortSignal): Promise<Duplex>

@@ -5,6 +5,7 @@
  *   --rounds N   pods started one at a time (30)      --pods N    pods that are up for the memory figures (20)
  *   --json PATH  default dist/bench.json              --only NAME only this runtime
  *   monitor      as the first word: only our monitor beside conmon, see monitor.ts
+ *   streaming    as the first word: only exec and port-forward, see streaming.ts
  *   spec         as the first word: only the making of specs, see spec.ts
  *   pull         as the first word: only pulls, see pull.ts
  */
@@ -30,6 +31,7 @@ import { type Figure, percentiles, renderTable } from './figures.ts'
 import { benchMonitors, preciseCpuMs } from './monitor.ts'
 import { benchPull } from './pull.ts'
 import { benchSpec } from './spec.ts'
+import { benchStreaming } from './streaming.ts'
 
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
@@ -44,6 +46,8 @@ const ROUNDS = Number(options.rounds)
 const PODS = Number(options.pods)
 const AT_ONCE = 10
 const IDLE_SECONDS = 30
+/** Each moves 1.2 GB for each runtime. */
+const MAX_STREAMING_ROUNDS = 5
 const IDLE = ['sleep', '100000']
 
 /** One of the two runtimes, running. */
@@ -288,7 +292,7 @@ function host() {
   }
 }
 
-async function main(): Promise<void> {
+async function main(measure: (contestants: Contestant[]) => Promise<Figure[]>): Promise<void> {
   const names = ['cricket', 'containerd'].filter((name) => !options.only || name === options.only)
   const contestants: Contestant[] = []
   const registrySite = await createSite()
@@ -297,7 +301,7 @@ async function main(): Promise<void> {
     await pushImage(registry.url, 'pause', '1', await makePauseImage(registrySite))
     await pushImage(registry.url, 'busybox', '1', await busyboxImage())
     for (const name of names) await start(name, registry, contestants)
-    const figures = await bench(contestants)
+    const figures = await measure(contestants)
     console.log(`\n${renderTable(figures, names)}\n`)
     const result = { at: new Date().toISOString(), host: host(), rounds: ROUNDS, pods: PODS, figures }
     await writeFile(options.json, `${JSON.stringify(result, null, 2)}\n`)
@@ -317,5 +321,6 @@ const words: Record<string, () => Promise<void>> = {
   monitor: () => benchMonitors({ rounds: ROUNDS, pods: PODS }),
   pull: () => benchPull({ rounds: Math.ceil(ROUNDS / 10), json: options.json, only: options.only }),
   spec: async () => benchSpec(),
+  streaming: () => main((contestants) => benchStreaming(contestants, Math.min(ROUNDS, MAX_STREAMING_ROUNDS))),
 }
-await (words[positionals[0] ?? ''] ?? main)()
+await (words[positionals[0] ?? ''] ?? (() => main(bench)))()

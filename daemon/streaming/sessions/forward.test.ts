@@ -17,7 +17,8 @@ class StalledSink extends Writable {
 
   override _write(chunk: Buffer, _encoding: string, done: () => void): void {
     this.#go = () => {
-      this.taken.push(chunk)
+      // What was taken is given back.
+      this.taken.push(Buffer.from(chunk))
       done()
     }
   }

@@ -3,6 +3,7 @@
 import type { Readable, Writable } from 'node:stream'
 import { finished } from 'node:stream/promises'
 import { setTimeout as delay } from 'node:timers/promises'
+import { releaseChunk } from '../release-chunk.ts'
 
 /** What goes from a container to a client. */
 export class Output {
@@ -39,7 +40,10 @@ export class Output {
     this.seen += chunk.length
     const sink = this.#sink
     if (sink === undefined || sink.destroyed || sink.writableEnded) return
-    if (!sink.write(chunk)) this.#source.pause()
+    const goesOn = sink.write(chunk, (error) => {
+      if (!error) releaseChunk(chunk)
+    })
+    if (!goesOn) this.#source.pause()
   }
 }
 
@@ -80,8 +84,15 @@ export function forwardInput(from: Readable, to: Writable, { isTerminal }: { isT
   from.on('error', () => {})
   // Who reads no more must not stop the client, whose other streams may come by the same way.
   to.once('close', () => {
-    from.unpipe(to)
     from.resume()
   })
-  from.pipe(to, { end: !isTerminal })
+  from.on('data', (chunk: Buffer) => {
+    if (to.destroyed) return
+    const goesOn = to.write(chunk, (error) => {
+      if (!error) releaseChunk(chunk)
+    })
+    if (!goesOn) from.pause()
+  })
+  to.on('drain', () => from.resume())
+  if (!isTerminal) from.once('end', () => to.end())
 }

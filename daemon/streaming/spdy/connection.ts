@@ -229,7 +229,7 @@ export class SpdyConnection implements StreamCarrier {
     this.#intake.stop()
     clearTimeout(this.#linger)
     this.#dropStreams(why)
-    this.#out.close(why)
+    this.#out.close()
     this.#transport.destroy()
     this.#handlers.closed(why)
   }

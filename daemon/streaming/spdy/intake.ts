@@ -2,7 +2,9 @@
  * The reading side of a connection: frames one at a time, as long as nobody has enough. A connection that is not read does not
  * notice a peer that is gone, so it asks for pings: a dead peer answers those with a reset.
  */
+import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
+import { lendChunk, releaseBytes } from '../release-chunk.ts'
 import { type Frame, FrameReader } from './frames.ts'
 
 export interface IntakeHandlers {
@@ -28,6 +30,8 @@ export class FrameIntake {
   /** Frames wait for the next turn of the event loop, for others have to get theirs. */
   #isTurnOver = false
   #isStopped = false
+  /** What is being read, and how many of its bytes went on as data. */
+  #lent: { memory: ArrayBufferLike; bytes: number; handed: number } | undefined
   #pinger: NodeJS.Timeout | undefined
 
   constructor(transport: Duplex, handlers: IntakeHandlers, pingMs: number) {
@@ -36,7 +40,7 @@ export class FrameIntake {
     this.#pingMs = pingMs
     transport.on('data', (chunk: Buffer) => {
       if (this.#isStopped) return
-      this.#frames.push(chunk)
+      this.#take(chunk)
       this.#pump()
     })
   }
@@ -52,6 +56,22 @@ export class FrameIntake {
     this.#stopPinging()
   }
 
+  #take(chunk: Buffer): void {
+    // Together with a rest it is copied, and read from the copy.
+    const isAlone = this.#frames.unread === 0 && this.#transport instanceof Socket
+    this.#lent = isAlone ? { memory: chunk.buffer, bytes: chunk.byteLength, handed: 0 } : undefined
+    if (isAlone) lendChunk(chunk)
+    this.#frames.push(chunk)
+  }
+
+  /** All of it was read: what did not go on as data was frames' heads. */
+  #settle(): void {
+    const lent = this.#lent
+    if (lent === undefined || this.#frames.unread > 0) return
+    this.#lent = undefined
+    releaseBytes(lent.memory, lent.bytes - lent.handed)
+  }
+
   get #isBlocked(): boolean {
     return this.#isTurnOver || this.#handlers.isBlocked()
   }
@@ -65,6 +85,7 @@ export class FrameIntake {
       this.#handlers.violated(error)
     }
     this.#isPumping = false
+    this.#settle()
     if (this.#isStopped) return
     if (this.#isBlocked) this.#pause()
     else {
@@ -78,6 +99,7 @@ export class FrameIntake {
     while (!this.#isStopped && !this.#isBlocked) {
       const frame = this.#frames.next()
       if (frame === undefined) return
+      if (frame.type === 'data' && this.#lent) this.#lent.handed += frame.payload.byteLength
       this.#handlers.frame(frame)
       left -= frame.type === 'syn-stream' ? STREAM_COST : 1
       if (left <= 0) this.#endTurn()

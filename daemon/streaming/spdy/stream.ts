@@ -14,6 +14,9 @@ export interface StreamCarrier {
   dropped(stream: SpdyStream, error: Error | null): void
 }
 
+/** Several reads of a pipe fit: otherwise each of them would stop and start the reading. */
+const SEND_BYTES = 262_144
+
 export class SpdyStream extends Duplex {
   readonly id: number
   readonly headers: Headers
@@ -30,7 +33,7 @@ export class SpdyStream extends Duplex {
 
   /** @param receiveBytes how much may wait for the reader before the connection stops reading */
   constructor(carrier: StreamCarrier, id: number, headers: Headers, receiveBytes: number) {
-    super({ allowHalfOpen: true, readableHighWaterMark: receiveBytes, writableHighWaterMark: 65_536 })
+    super({ allowHalfOpen: true, readableHighWaterMark: receiveBytes, writableHighWaterMark: SEND_BYTES })
     this.id = id
     this.headers = headers
     this.#carrier = carrier

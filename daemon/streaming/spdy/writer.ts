@@ -16,7 +16,6 @@ export class FrameWriter {
   readonly #moved: () => void
   readonly #relieved: () => void
   #unsentControl = 0
-  #waiting: Done[] = []
   #closed = false
 
   /**
@@ -27,7 +26,6 @@ export class FrameWriter {
     this.#transport = transport
     this.#moved = moved
     this.#relieved = relieved
-    transport.on('drain', () => this.#drained())
   }
 
   /** Too many answers wait for the peer. */
@@ -46,7 +44,7 @@ export class FrameWriter {
     })
   }
 
-  /** Calls `done` when more may be written. */
+  /** Calls `done` when the payload is with the kernel: its memory may be used again then. */
   data(streamId: number, payload: Buffer, done: Done): void {
     if (this.#closed) {
       done(new RuntimeError('cancelled', 'The connection is closed'))
@@ -55,15 +53,16 @@ export class FrameWriter {
     this.#transport.cork()
     for (let at = 0; at < payload.length; at += MAX_DATA_BYTES) {
       const piece = payload.subarray(at, at + MAX_DATA_BYTES)
+      const isLast = at + MAX_DATA_BYTES >= payload.length
       this.#transport.write(encodeDataHeader(streamId, piece.length, false))
-      this.#transport.write(piece)
+      this.#transport.write(piece, isLast ? (error) => this.#sent(done, error) : undefined)
     }
     this.#transport.uncork()
-    if (this.#transport.writableNeedDrain) this.#waiting.push(done)
-    else {
-      this.#moved()
-      done()
-    }
+  }
+
+  #sent(done: Done, error?: Error | null): void {
+    if (!error) this.#moved()
+    done(error)
   }
 
   /** Half-closes a stream. */
@@ -79,14 +78,8 @@ export class FrameWriter {
     })
   }
 
-  /** Nothing goes out any more; whoever waits is told. */
-  close(why: Error): void {
+  /** Nothing goes out any more. */
+  close(): void {
     this.#closed = true
-    for (const done of this.#waiting.splice(0)) done(why)
-  }
-
-  #drained(): void {
-    if (this.#waiting.length > 0) this.#moved()
-    for (const done of this.#waiting.splice(0)) done()
   }
 }

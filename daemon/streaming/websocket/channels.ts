@@ -38,7 +38,7 @@ const sidesOf = (direction: Direction, receiveBytes: number) => ({
   readable: direction === 'in' || direction === 'both',
   writable: direction === 'out' || direction === 'both',
   readableHighWaterMark: receiveBytes,
-  writableHighWaterMark: 65_536,
+  writableHighWaterMark: 262_144,
 })
 
 /** One channel as a Duplex, of which a side may be missing. */
