@@ -1,4 +1,5 @@
 /** The runtime's arguments for running one more command in a container. */
+import * as z from 'zod'
 import { invalid } from './spec/refuse.ts'
 
 /**
@@ -22,18 +23,30 @@ export const execArguments = (root: string, { id, command, pidFile }: ExecComman
 }
 
 /**
- * To stay beside it and copy between its terminal and the one it is started on.
- * @param env "NAME=value" on top of the container's own
- * @throws RuntimeError invalid-argument
+ * To stay beside a command and copy between its terminal and the one that the runtime is started on.
+ * @param processFile what `terminalProcess` made, as JSON
  */
 export const terminalExecArguments = (
   root: string,
-  { id, command, pidFile }: ExecCommand,
-  env: readonly string[],
-): string[] => {
-  checkCommand(command)
-  const variables = env.flatMap((variable) => ['--env', variable])
-  return ['--root', root, 'exec', '--tty', ...variables, '--pid-file', pidFile, id, ...command]
+  { id, pidFile }: Pick<ExecCommand, 'id' | 'pidFile'>,
+  processFile: string,
+): string[] => ['--root', root, 'exec', '--process', processFile, '--pid-file', pidFile, id]
+
+/** The part of a container's config.json with which each command in it begins; there is more in it than is known here. */
+export const ProcessSpec = z.looseObject({ cwd: z.string(), env: z.array(z.string()).default([]) })
+export type ProcessSpec = z.infer<typeof ProcessSpec>
+
+/**
+ * The container's own process but for its words and its terminal. The size is in force before the command runs, where a later one
+ * would come too late for those that look once.
+ */
+export const terminalProcess = (
+  own: ProcessSpec,
+  args: readonly string[],
+  consoleSize: { readonly width: number; readonly height: number },
+): ProcessSpec => {
+  const env = own.env.some((entry) => entry.startsWith('TERM=')) ? own.env : [...own.env, 'TERM=xterm']
+  return { ...own, args, env, terminal: true, consoleSize }
 }
 
 /**

@@ -74,3 +74,14 @@ test('a program that cannot be started is an error', async () => {
   stdout.close()
   stderr.close()
 })
+
+test('a child that somebody else waits for is left to them', async () => {
+  const { stderr } = await starting('sleep 0.1; exit 3')
+  const pid = await pidIn(stderr)
+  const left = children.leave(pid)
+  await new Promise((next) => setTimeout(next, 200))
+  children.reap(new Set())
+  left[Symbol.dispose]()
+  using _ = children.expect()
+  assert.deepEqual(await children.wait(pid), { pid, how: 'exited', code: 3 })
+})

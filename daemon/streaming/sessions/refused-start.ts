@@ -6,25 +6,23 @@ import * as z from 'zod'
 import { isErrno } from '#linux/errno.ts'
 import type { Linux } from '#linux/linux.ts'
 import type { ProcessIdentity } from '#linux/proc.ts'
+import { ProcessSpec } from '../../oci/exec-command.ts'
 
 const NOT_FOUND = 127
 const NOT_EXECUTABLE = 126
 const O_PATH = 0o10000000
 
-const Spec = z.object({
-  process: z.object({ cwd: z.string(), env: z.array(z.string()).default([]) }),
-})
-export type ContainerProcessSpec = z.infer<typeof Spec>['process']
+const Spec = z.object({ process: ProcessSpec })
 
 /** What each command in the container begins with, from the container's config.json. */
-export const readProcessSpec = async (path: string): Promise<ContainerProcessSpec> =>
+export const readProcessSpec = async (path: string): Promise<ProcessSpec> =>
   Spec.parse(JSON.parse(await readFile(path, 'utf8'))).process
 
 /** The runtime's words differ from runtime to runtime; whether there is such a file in the container does not. */
 export const refusalCode = (
   linux: Linux,
   init: ProcessIdentity,
-  { cwd, env }: ContainerProcessSpec,
+  { cwd, env }: ProcessSpec,
   [program = '']: readonly string[],
 ): number => {
   const candidates = program.includes('/')

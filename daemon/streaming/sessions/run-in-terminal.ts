@@ -2,7 +2,8 @@
  * A command with a terminal. The OCI runtime makes the terminal inside the container and stays: it copies between that one and ours,
  * hands on sizes, and exits as the command does.
  */
-import { accessSync, constants } from 'node:fs'
+import { accessSync, constants, rmSync, writeFileSync } from 'node:fs'
+import { setTimeout as delay } from 'node:timers/promises'
 import { startedOn } from '#linux/affinity.ts'
 import type { TerminalChild } from '#linux/terminal-child.ts'
 import { RuntimeError } from '#proto/errors.ts'
@@ -10,10 +11,10 @@ import type { Container } from '../../container/container.ts'
 import { execAffinity } from '../../container/exec-affinity.ts'
 import { hostCgroupPath } from '../../oci/cgroup-path.ts'
 import { cannotRun } from '../../oci/complaint.ts'
-import { terminalExecArguments } from '../../oci/exec-command.ts'
+import { terminalExecArguments, terminalProcess } from '../../oci/exec-command.ts'
 import { nextPidFile, readPid, takePid } from '../../oci/pid-file.ts'
 import { type ExecProgram, execPath, keepOn } from '../../oci/start-exec.ts'
-import type { RemoteStreams, TerminalSize } from '../session.ts'
+import type { TerminalSize } from '../session.ts'
 import { CommandLife } from './command.ts'
 import type { ExecNeeds } from './exec.ts'
 import { drainOutputs, forwardInput, Output } from './forward.ts'
@@ -22,8 +23,12 @@ import type { Command } from './run-on-pipes.ts'
 
 /** The runtime stays for as long as the command, so that its garbage has to be collected. */
 const ENVIRONMENT = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' }
-/** Until the client tells its own, which it does before anything is printed. */
-const FIRST_SIZE: TerminalSize = { width: 80, height: 24 }
+/** It holds the environment, and with it what pods are given as secrets. */
+const OWN_NEW_FILE = { mode: 0o600, flag: 'wx' } as const
+/** For clients that do not tell their own. */
+const USUAL_SIZE: TerminalSize = { width: 80, height: 24 }
+/** Clients with a terminal send its size at once; the others lose this once. */
+const FIRST_SIZE_MS = 100
 
 /** @returns the exit code; of no meaning once the signal has aborted */
 export async function runInTerminal(needs: ExecNeeds, container: Container, command: Command): Promise<number> {
@@ -31,17 +36,22 @@ export async function runInTerminal(needs: ExecNeeds, container: Container, comm
   const paths = needs.paths.container(record.id)
   const spec = await readProcessSpec(paths.spec)
   const pidFile = nextPidFile(paths.dir)
+  const processFile = `${pidFile}.json`
+  const sizes = command.streams.sizes[Symbol.asyncIterator]()
+  const first = await firstSize(sizes)
   const program = needs.handlers.of(record)
   checkProgram(program)
-  const env = spec.env.some((entry) => entry.startsWith('TERM=')) ? [] : ['TERM=xterm']
-  const words = { id: record.id, command: command.command, pidFile }
-  const args = terminalExecArguments(program.root, words, env)
-  const cpus = execAffinity(needs, container)
-  const start = () => needs.linux.startInTerminal({ path: execPath(program), args, env: ENVIRONMENT, size: FIRST_SIZE })
-  const terminal = cpus === undefined ? start() : startedOn(cpus, start)
-  const left = needs.children.leave(terminal.pid)
-  void terminal.exited.finally(() => left[Symbol.dispose]())
+  writeFileSync(processFile, JSON.stringify(terminalProcess(spec, command.command, first.size)), OWN_NEW_FILE)
+  let terminal: TerminalChild | undefined
   try {
+    const args = terminalExecArguments(program.root, { id: record.id, pidFile }, processFile)
+    const cpus = execAffinity(needs, container)
+    const start = () =>
+      needs.linux.startInTerminal({ path: execPath(program), args, env: ENVIRONMENT, size: first.size })
+    terminal = cpus === undefined ? start() : startedOn(cpus, start)
+    const left = needs.children.leave(terminal.pid)
+    void terminal.exited.finally(() => left[Symbol.dispose]())
+    void followSizes(sizes, first.next, terminal)
     const code = await converse(needs, container, { ...command, terminal, pidFile, cpus })
     if (command.signal.aborted || takePid(pidFile) !== undefined) return code
     // What the runtime says is on the client's terminal already.
@@ -50,9 +60,28 @@ export async function runInTerminal(needs: ExecNeeds, container: Container, comm
       return refusalCode(needs.linux, status.init, spec, command.command)
     throw new RuntimeError('failed-precondition', `Cannot run a command in container "${record.id}": it has ended`)
   } finally {
-    terminal.close()
+    terminal?.close()
     takePid(pidFile)
+    rmSync(processFile, { force: true })
   }
+}
+
+interface FirstSize {
+  readonly size: TerminalSize
+  /** The one after it, or the one that has not come in time. */
+  readonly next: Promise<IteratorResult<TerminalSize>>
+}
+
+async function firstSize(sizes: AsyncIterator<TerminalSize>): Promise<FirstSize> {
+  const next = sizes.next()
+  const late = new AbortController()
+  const come = await Promise.race([
+    next,
+    delay(FIRST_SIZE_MS, undefined, { signal: late.signal }).catch(() => undefined),
+  ])
+  late.abort()
+  if (come === undefined || come.done) return { size: USUAL_SIZE, next }
+  return { size: come.value, next: sizes.next() }
 }
 
 /** On a terminal the kernel would say so, in words of its own. @throws RuntimeError failed-precondition */
@@ -83,8 +112,6 @@ async function converse(
     const files = leader === undefined ? [] : needs.linux.openFilesOf(leader)
     return { root, leader, cgroup, streams: new Set(files.filter((name) => name.startsWith('/dev/pts/'))) }
   })
-  const sizes = new AbortController()
-  void followSizes(streams.sizes, terminal, sizes.signal)
   if (streams.stdin) forwardInput(streams.stdin, terminal.input, { isTerminal: true })
   const output = new Output(terminal.output, streams.stdout)
   // By then the runtime has moved it into the container's cgroup.
@@ -92,24 +119,21 @@ async function converse(
     const pid = cpus && readPid(pidFile)
     if (cpus && pid !== undefined) keepOn(pid, cpus)
   })
-  try {
-    const exit = await life.endOf(terminal.exited)
-    root = undefined
-    await drainOutputs([output], signal)
-    if (exit === undefined) return 255
-    return exit.how === 'exited' ? exit.code : 128 + exit.signal
-  } finally {
-    sizes.abort()
-  }
+  const exit = await life.endOf(terminal.exited)
+  root = undefined
+  await drainOutputs([output], signal)
+  if (exit === undefined) return 255
+  return exit.how === 'exited' ? exit.code : 128 + exit.signal
 }
 
-/** Never rejects. Sizes that come before the runtime looks are those that the command begins with. */
-async function followSizes(sizes: RemoteStreams['sizes'], terminal: TerminalChild, over: AbortSignal): Promise<void> {
+/** Never rejects, and ends with the session. */
+async function followSizes(
+  sizes: AsyncIterator<TerminalSize>,
+  next: Promise<IteratorResult<TerminalSize>>,
+  terminal: TerminalChild,
+): Promise<void> {
   try {
-    for await (const size of sizes) {
-      if (over.aborted) return
-      terminal.resize(size)
-    }
+    for (let size = await next; !size.done; size = await sizes.next()) terminal.resize(size.value)
   } catch {
     // The client has gone, which is told otherwise.
   }
