@@ -193,6 +193,16 @@ test('more connections than one session may have are refused; the others go on',
   assert.equal(await pairs[0]?.data.whole(), 'still here')
 })
 
+test('halves that wait for their other one count as connections', async (t) => {
+  const stage = await openStage(t)
+  const client = await stage.spdy(stage.forward())
+  const halves: ClientStream[] = []
+  for (let index = 0; index < 501; index++)
+    halves.push(await client.open({ streamType: 'error', port: '80', requestID: String(index) }))
+  await until('the last one is refused', () => halves[500]?.resetBy !== undefined)
+  assert.equal(halves.filter((half) => half.resetBy !== undefined).length, 1)
+})
+
 test('a session without connections ends when it is idle, one with traffic does not', async (t) => {
   const port = await listen(t, echo)
   const stage = await openStage(t, { config: { idleTimeoutSeconds: 2 } })
