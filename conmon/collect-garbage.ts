@@ -8,8 +8,13 @@ interface Bun {
 
 const hasBun = (value: object): value is { Bun: Bun } => 'Bun' in value
 
+/** At once. */
+export function collectGarbage(): void {
+  const runtime: object = globalThis
+  if (hasBun(runtime)) runtime.Bun.gc(true)
+}
+
 /** Once, soon. Nothing happens under Node, which does not let itself be asked. */
 export function collectGarbageSoon(): void {
-  const runtime: object = globalThis
-  if (hasBun(runtime)) setTimeout(() => runtime.Bun.gc(true), settleMs)
+  if (hasBun(globalThis)) setTimeout(collectGarbage, settleMs)
 }

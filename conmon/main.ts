@@ -8,7 +8,8 @@ import { peerClosed } from '#linux/epoll.ts'
 import { setCloexec } from '#linux/pipes.ts'
 import { becomeSubreaper } from '#linux/reaper.ts'
 import { sys } from '#linux/sys.ts'
-import { readyDescriptor } from '#proto/conmon.ts'
+import { ordersDescriptor, readyDescriptor } from '#proto/conmon.ts'
+import { awaitOrders } from './await-orders.ts'
 import { Monitor } from './monitor.ts'
 import { OomScore } from './oom-score.ts'
 import { parseArguments, readOptions } from './options.ts'
@@ -20,11 +21,12 @@ import { openReport } from './report.ts'
 const defaultOomScoreAdj = -1000
 
 async function main(): Promise<void> {
-  const { dir, announce } = parseArguments(process.argv.slice(2))
+  const given = parseArguments(process.argv.slice(2))
   process.umask(0o022)
   process.chdir('/')
-  closeInherited(announce ? [readyDescriptor] : [])
+  closeInherited(given === 'spare' ? [readyDescriptor, ordersDescriptor] : given.announce ? [readyDescriptor] : [])
   becomeSubreaper()
+  const { dir, announce } = given === 'spare' ? { dir: awaitOrders(), announce: true } : given
   const report = openReport()
   // It ends when its container has ended: whoever stops a service or closes a session does not mean the container's output.
   for (const signal of ['SIGHUP', 'SIGINT', 'SIGTERM'] as const) process.on(signal, () => {})

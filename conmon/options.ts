@@ -1,7 +1,7 @@
 /** The command line (`conmon <directory> [--announce]`) and the options file in that directory, which keeps the cookie out of sight. */
 import { readFileSync } from 'node:fs'
 import { isAbsolute, join, resolve } from 'node:path'
-import { announceFlag, decodeObject, type MonitorOptions, monitorFiles } from '#proto/conmon.ts'
+import { announceFlag, decodeObject, type MonitorOptions, monitorFiles, spareFlag } from '#proto/conmon.ts'
 
 export interface Arguments {
   /** The state directory of the container. */
@@ -10,9 +10,10 @@ export interface Arguments {
   readonly announce: boolean
 }
 
-/** @throws TypeError when the command line is not as it must be */
-export function parseArguments(args: readonly string[]): Arguments {
+/** 'spare' when the directory is to come later. @throws TypeError when the command line is not as it must be */
+export function parseArguments(args: readonly string[]): Arguments | 'spare' {
   const [dir, flag] = args
+  if (dir === spareFlag && args.length === 2) return 'spare'
   const announce = flag === announceFlag
   if (dir === undefined || !isAbsolute(dir) || args.length !== (announce ? 2 : 1)) {
     throw new TypeError(`usage: conmon <absolute path of the state directory> [${announceFlag}]`)

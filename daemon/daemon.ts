@@ -23,6 +23,7 @@ import { type CriServer, serveCri } from './cri/server.ts'
 import { keepHouse } from './housekeeping.ts'
 import { imagesConfig } from './images-config.ts'
 import { monitorProgram } from './monitor/monitor-program.ts'
+import { SpareMonitors } from './monitor/spare-monitors.ts'
 import { tableName } from './network/host-ports/rules.ts'
 import { openPodNetwork } from './network/pod-network.ts'
 import { loadDefaultProfile } from './oci/apparmor-profile.ts'
@@ -99,6 +100,7 @@ export async function startDaemon(
     log: log.child({ part: 'network' }),
     linux,
   })
+  const program = monitorProgram(config.monitor)
   const base: Omit<Parts, 'streaming'> = {
     config,
     log,
@@ -112,7 +114,14 @@ export async function startDaemon(
     images,
     network,
     handlers,
-    monitorProgram: monitorProgram(config.monitor),
+    monitorProgram: program,
+    spares: new SpareMonitors({
+      program,
+      linux,
+      log: log.child({ part: 'monitors' }),
+      count: config.monitor.spares,
+      ...(config.monitor.cgroup !== undefined && { cgroup: config.monitor.cgroup }),
+    }),
     sandboxes,
     containers,
     flights: new SingleFlight(),
@@ -138,6 +147,7 @@ export async function startDaemon(
   const server = await serveCri(parts, config.listen)
   const endHousekeeping = keepHouse(parts)
   log.info('Listening', { socket: config.listen })
+  parts.spares.refill()
   return {
     followers: {
       setRuntimes: (fresh) => handlers.replace(fresh),
@@ -203,6 +213,7 @@ async function close(parts: Parts, server: CriServer, lock: { release(): void })
   const aborted = parts.flights.abortAll(new RuntimeError('unavailable', 'The daemon is stopping'))
   await Promise.race([aborted, sleep(abortGraceMs)])
   parts.watches.close()
+  parts.spares.close()
   for (const client of parts.sandboxInits.values()) client.close()
   parts.network.close()
   await parts.images.close()

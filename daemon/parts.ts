@@ -13,8 +13,9 @@ import type { StopRaces } from './container/stop-races.ts'
 import type { Watches } from './container/watches.ts'
 import type { CpuIsolation } from './cpu-isolation/cpu-isolation.ts'
 import type { SandboxId } from './ids.ts'
-import type { MonitorProgram } from './monitor/launch-monitor.ts'
 import type { MonitorClient } from './monitor/monitor-client.ts'
+import type { SpareMonitors } from './monitor/spare-monitors.ts'
+import type { MonitorProgram } from './monitor/spawn-monitor.ts'
 import type { PodNetwork } from './network/pod-network.ts'
 import type { RuntimeHandlers } from './oci/runtime-handlers.ts'
 import type { SpecHost } from './oci/spec/host.ts'
@@ -41,6 +42,8 @@ export interface Parts {
   readonly network: PodNetwork
   readonly handlers: RuntimeHandlers
   readonly monitorProgram: MonitorProgram
+  /** Monitors that were started in advance. */
+  readonly spares: SpareMonitors
   readonly sandboxes: SandboxStore
   readonly containers: ContainerStore
   /** Creations in flight by key: a repeated request joins the running one (design D8). */

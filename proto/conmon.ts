@@ -22,6 +22,15 @@ export const monitorFiles = {
 export const announceFlag = '--announce'
 export const readyDescriptor = 3
 
+/**
+ * On the command line instead of the directory, followed by an argument that leaves room for one: the directory comes as a line on
+ * `ordersDescriptor`, whose end is the end of the monitor. It then announces itself.
+ */
+export const spareFlag = '--spare'
+export const ordersDescriptor = 4
+/** Bytes of the directory's path. */
+export const longestAdoptedDir = 400
+
 /** What a monitor is told when it is launched; it reads the file before it does anything else. */
 export interface MonitorOptions {
   readonly id: string

@@ -53,6 +53,7 @@ export type CreateNeeds = Pick<
   | 'operations'
   | 'paths'
   | 'sandboxes'
+  | 'spares'
   | 'storage'
   | 'watches'
 >
@@ -145,6 +146,8 @@ async function create(
   const client = launched.value
   rollback.defer('runtime state', () => runtimeCli(handler).delete(id, { force: true }))
   const init = await client.create().catch(refusedByRuntime)
+  // Not before: it would take its processor time from this creation.
+  setImmediate(() => needs.spares.refill())
   rollback.defer('cgroup', () => needs.linux.killCgroup(hostCgroupPath(record.cgroupsPath)))
   operation.enter('publish')
   await container.update(() => ({ state: 'created', process: bundled.value.process, init }))
@@ -234,6 +237,7 @@ function launch(needs: CreateNeeds, { sandbox, container, handler }: BundleInput
     dir: needs.paths.container(record.id).dir,
     linux: needs.linux,
     log: needs.log.child({ container: record.id }),
+    spares: needs.spares,
     options: {
       id: record.id,
       cookie: record.cookie,

@@ -1,25 +1,17 @@
 /** Starts a monitor that outlives the daemon, waits until it answers, and connects to it. */
-import { closeSync } from 'node:fs'
-import { open } from 'node:fs/promises'
-import { Socket } from 'node:net'
+import { open, rm } from 'node:fs/promises'
+import type { Socket } from 'node:net'
 import { join } from 'node:path'
-import { isErrno } from '#linux/errno.ts'
 import type { Linux } from '#linux/linux.ts'
-import { makePipe } from '#linux/pipes.ts'
-import { type ProcessIdentity, processIdentity } from '#linux/proc.ts'
 import { announceFlag, type MonitorOptions, monitorFiles } from '#proto/conmon.ts'
 import { messageOf, RuntimeError } from '#proto/errors.ts'
 import type { Log } from '#proto/log.ts'
 import type { Config } from '../config/schema.ts'
 import { MonitorClient } from './monitor-client.ts'
+import type { SpareMonitors } from './spare-monitors.ts'
+import { killGroup, type MonitorProgram, type Spawned, spawnMonitor } from './spawn-monitor.ts'
 
 export type { MonitorOptions } from '#proto/conmon.ts'
-
-/** What to execute: the compiled monitor, or Node with the monitor's bundle as first argument. */
-export interface MonitorProgram {
-  readonly path: string
-  readonly args: readonly string[]
-}
 
 export interface LaunchInput {
   readonly program: MonitorProgram
@@ -28,18 +20,15 @@ export interface LaunchInput {
   readonly options: MonitorOptions
   readonly linux: Pick<Linux, 'writeFileAtomic' | 'createCgroup' | 'spawnProgram'>
   readonly log: Log
+  /** Monitors that wait for a container; without one, or when it fails, one is launched. */
+  readonly spares?: SpareMonitors
   readonly signal?: AbortSignal
 }
 
 const readyTimeoutMs = 20_000
+/** One that was started in advance has little left to do. */
+const adoptedTimeoutMs = 3000
 const maxLogBytes = 4096
-
-/**
- * From scratch. One thread of the pool waits for the container all its life, one is left for everything else. Compiling
- * JavaScript to machine code would cost each monitor 1.6 MB and gain nothing: the work is done in the kernel and in native calls.
- * Bun's timer for garbage would wake each monitor every second for a millisecond (docs/decisions/0006).
- */
-const environment = { UV_THREADPOOL_SIZE: '2', BUN_JSC_useJIT: '0', BUN_GC_TIMER_DISABLE: '1' }
 
 /** The option for where monitors live, if that is configured. */
 export const placement = ({ monitor: { cgroup } }: Pick<Config, 'monitor'>): Pick<MonitorOptions, 'monitorCgroup'> =>
@@ -47,12 +36,28 @@ export const placement = ({ monitor: { cgroup } }: Pick<Config, 'monitor'>): Pic
 
 /** @throws RuntimeError internal with the monitor's own words when it cannot run, deadline-exceeded */
 export async function launchMonitor(input: LaunchInput): Promise<MonitorClient> {
-  const { dir, options, linux, log, signal } = input
+  const { dir, options, linux, log, spares, signal } = input
   await linux.writeFileAtomic(join(dir, monitorFiles.options), JSON.stringify(options), { mode: 0o600 })
-  if (options.monitorCgroup !== undefined) linux.createCgroup(options.monitorCgroup)
-  const { monitor, ready } = await spawnMonitor(input)
+  const spare = spares?.adopt(dir)
+  if (spare !== undefined) {
+    try {
+      return await meet(input, spare, adoptedTimeoutMs)
+    } catch (error) {
+      if (signal?.aborted === true) throw error
+      log.warn('A spare monitor was of no use; launching one', { pid: spare.monitor.pid, why: messageOf(error) })
+      await rm(join(dir, monitorFiles.socket), { force: true })
+    }
+  }
+  return meet(input, await spawnIn(input))
+}
+
+async function meet(
+  { dir, options, log, signal }: LaunchInput,
+  { monitor, ready }: Spawned,
+  timeoutMs = readyTimeoutMs,
+): Promise<MonitorClient> {
   try {
-    await answer(ready, dir, signal)
+    await answer(ready, dir, timeoutMs, signal)
     return await MonitorClient.connect({
       dir,
       cookie: options.cookie,
@@ -69,52 +74,19 @@ export async function launchMonitor(input: LaunchInput): Promise<MonitorClient> 
   }
 }
 
-/** With whatever it has started: it leads its own group. Once it has been reaped its pid may be another's. */
-function killGroup({ pid, startTime }: ProcessIdentity): void {
-  if (processIdentity(pid)?.startTime !== startTime) return
-  try {
-    process.kill(-pid, 'SIGKILL')
-  } catch (error) {
-    if (!isErrno(error, 'ESRCH')) throw error
-  }
-}
-
-/** What the host is short of keeps its code, so that the caller hears that it may come again. */
-function notRun(cause: unknown): unknown {
-  if (isErrno(cause, 'EAGAIN', 'ENOMEM', 'EMFILE', 'ENFILE')) return cause
-  return new RuntimeError('internal', `Cannot run the monitor: ${messageOf(cause)}`, { cause })
-}
-
-/** Who reaps orphans reaps it. */
-async function spawnMonitor({ program: { path, args }, dir, options, linux }: LaunchInput) {
+async function spawnIn({ program, dir, options: { monitorCgroup }, linux }: LaunchInput): Promise<Spawned> {
   const ownLog = await open(join(dir, monitorFiles.log), 'a', 0o600)
-  const pipe = makePipe()
-  const ready = new Socket({ fd: pipe.read, readable: true, writable: false })
   try {
-    const pid = linux.spawnProgram({
-      path,
-      args: [...args, dir, announceFlag],
-      env: environment,
-      session: true,
-      stdio: ['ignore', ownLog.fd, ownLog.fd, pipe.write],
-      ...(options.monitorCgroup !== undefined && { cgroup: options.monitorCgroup }),
-    })
-    // In this tick nobody has reaped it, not even if it has ended.
-    const monitor = processIdentity(pid)
-    if (monitor === undefined) throw new RuntimeError('internal', `Monitor in "${dir}" has gone at once`)
-    return { monitor, ready }
-  } catch (error) {
-    ready.destroy()
-    throw notRun(error)
+    const where = { program, linux, ...(monitorCgroup !== undefined && { cgroup: monitorCgroup }) }
+    return spawnMonitor(where, [dir, announceFlag], ownLog.fd)
   } finally {
-    closeSync(pipe.write)
     await ownLog.close()
   }
 }
 
 /** The monitor's first and only byte. */
-async function answer(ready: Socket, dir: string, signal?: AbortSignal): Promise<void> {
-  const late = AbortSignal.timeout(readyTimeoutMs)
+async function answer(ready: Socket, dir: string, timeoutMs: number, signal?: AbortSignal): Promise<void> {
+  const late = AbortSignal.timeout(timeoutMs)
   const either = signal === undefined ? late : AbortSignal.any([late, signal])
   const said = new Promise<boolean>((resolve, reject) => {
     either.addEventListener('abort', () => reject(either.reason), { once: true })
@@ -126,7 +98,7 @@ async function answer(ready: Socket, dir: string, signal?: AbortSignal): Promise
     if (await said) return
   } catch (cause) {
     if (!late.aborted || signal?.aborted) throw cause
-    throw new RuntimeError('deadline-exceeded', `Monitor in "${dir}" is not ready after ${readyTimeoutMs} ms`, {
+    throw new RuntimeError('deadline-exceeded', `Monitor in "${dir}" is not ready after ${timeoutMs} ms`, {
       cause,
     })
   }
@@ -134,7 +106,7 @@ async function answer(ready: Socket, dir: string, signal?: AbortSignal): Promise
 }
 
 async function lastWords(dir: string): Promise<string> {
-  const file = await open(join(dir, monitorFiles.log), 'r')
+  const file = await open(join(dir, monitorFiles.log), 'a+', 0o600)
   try {
     const { size } = await file.stat()
     const { buffer, bytesRead } = await file.read(

@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import type { Config } from '../config/schema.ts'
-import type { MonitorProgram } from './launch-monitor.ts'
+import type { MonitorProgram } from './spawn-monitor.ts'
 
 /** Where the built programs are: beside the bundle, or in dist/ when the sources run. */
 const library = existsSync(join(import.meta.dirname, 'conmon.cjs'))

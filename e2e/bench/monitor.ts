@@ -11,13 +11,16 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { memoryOf } from '../process-memory.ts'
 import { type Figure, percentile, renderTable } from './figures.ts'
 import {
+  adoptOurs,
   type Bundle,
+  dropSpare,
   isThere,
   type Launch,
   launchCrios,
   launchOurs,
   type Monitored,
   makeBundle,
+  prepareSpare,
   removeContainer,
   runcAlone,
 } from './monitors.ts'
@@ -26,6 +29,10 @@ import { Shims } from './shims.ts'
 /** What can be asked to create, and later to start. */
 const monitors: Record<string, Launch> = { cricket: launchOurs, 'conmon (C)': launchCrios }
 const names = Object.keys(monitors)
+/** Differs in how it begins only. */
+const spare = 'cricket, spare'
+const begins: Record<string, Launch> = { ...monitors, [spare]: adoptOurs }
+const beginners = Object.keys(begins)
 const shim = 'containerd shim'
 const all = [...names, shim]
 const LINE = 'x'.repeat(99)
@@ -101,17 +108,21 @@ class Bench {
   }
 
   async run(): Promise<Figure[]> {
+    note(`load average ${(await readFile('/proc/loadavg', 'latin1')).trim()}`)
     note('warming up')
     await this.#shims.begin()
     for (const name of all) await this.#end(await this.#launch(name, 'true'))
     await this.#starts()
     await this.#idle()
+    await this.#idleSpare()
     await this.#lines(400)
     await this.#memoryAfter(1000)
+    note(`load average ${(await readFile('/proc/loadavg', 'latin1')).trim()}`)
     return [...this.#figures.values()]
   }
 
   async cleanUp(): Promise<void> {
+    dropSpare()
     for (const bundle of this.#made) await this.#remove(bundle)
     await this.#shims.end()
   }
@@ -160,10 +171,11 @@ class Bench {
       await runcAlone(bare)
       alone.push(performance.now() - begin)
       await removeContainer(bare)
-      for (const name of round % 2 === 0 ? names : names.toReversed()) {
+      for (const name of round % 2 === 0 ? beginners : beginners.toReversed()) {
         const bundle = await this.#bundle('sleep 1000')
-        const launch = monitors[name]
+        const launch = begins[name]
         if (!launch) continue
+        if (name === spare) await prepareSpare()
         const from = performance.now()
         const monitored = await launch(bundle)
         push(create, name, performance.now() - from)
@@ -181,7 +193,7 @@ class Bench {
     }
     const runc = percentile(alone, 0.5)
     note(`runc create by itself: p50 ${runc.toFixed(1)} ms`)
-    for (const name of names) {
+    for (const name of beginners) {
       this.#set('create, spawn of the monitor included, p50', 'ms', name, percentile(create[name] ?? [], 0.5))
       this.#set(
         '  of which the monitor adds to runc create, p50',
@@ -191,7 +203,7 @@ class Bench {
       )
       this.#set('start, p50', 'ms', name, percentile(start[name] ?? [], 0.5))
     }
-    for (const name of all)
+    for (const name of [...all, spare])
       this.#set('CPU of the monitor per container started, p50', 'ms', name, percentile(cpu[name] ?? [], 0.5))
   }
 
@@ -226,6 +238,19 @@ class Bench {
       this.#set('idle, CPU in 10 s', 'ms', name, sum('cpu'))
       for (const monitored of up) await this.#end(monitored)
     }
+  }
+
+  /** One that waits, once per node. */
+  async #idleSpare(): Promise<void> {
+    const pid = await prepareSpare()
+    await sleep(5000)
+    execFileSync('sync')
+    const { privateDirty, pss } = await memoryOf(pid)
+    this.#set('idle, private dirty', 'MB', spare, privateDirty / 1e6)
+    this.#set('idle, PSS', 'MB', spare, pss / 1e6)
+    const before = await sleepsOf(pid)
+    await sleep(10_000)
+    this.#set('idle, wake-ups of all threads in 10 s', 'count', spare, addedSleeps(before, await sleepsOf(pid)))
   }
 
   /** Best of three: what else the machine does comes on top of every round. */
@@ -290,7 +315,7 @@ export async function benchMonitors({ rounds, pods }: { rounds: number; pods: nu
   const bench = new Bench(root, rounds, pods)
   try {
     const figures = await bench.run()
-    console.log(`\n${renderTable(figures, all)}\n`)
+    console.log(`\n${renderTable(figures, [...all, spare])}\n`)
   } finally {
     await bench.cleanUp()
     for (const hierarchy of await readdir('/sys/fs/cgroup')) {

@@ -87,8 +87,45 @@ const pipeOf = (child: ChildProcess, index: number): Readable => {
   throw new Error(`descriptor ${index} is no pipe`)
 }
 
+/** As the daemon launches it (daemon/monitor/spawn-monitor.ts). */
+const ours = (args: string[], ...more: 'pipe'[]) =>
+  spawn(OURS, args, {
+    stdio: ['ignore', 'ignore', 'ignore', 'pipe', ...more],
+    env: { UV_THREADPOOL_SIZE: '2', BUN_JSC_useJIT: '0', BUN_GC_TIMER_DISABLE: '1' },
+    cwd: '/',
+    detached: true,
+  })
+
 /** Ours: launched, asked over its socket to create. */
-export const launchOurs: Launch = async ({ id, dir, runcRoot, logPath, cgroup }) => {
+export const launchOurs: Launch = (bundle) => createOver(bundle, async ({ dir }) => ours([dir, '--announce']))
+
+/** One that was started before, and has settled. */
+let spare: ChildProcess | undefined
+
+/** Has one ready for the next creation; outside what is measured, as the daemon does it after a creation. */
+export async function prepareSpare(): Promise<number> {
+  spare ??= ours(['--spare', '-'.repeat(400)], 'pipe')
+  await sleep(300)
+  return spare.pid ?? 0
+}
+
+export const dropSpare = (): boolean => spare?.kill('SIGKILL') ?? false
+
+/** Ours, not launched but told which container is its. */
+export const adoptOurs: Launch = (bundle) =>
+  createOver(bundle, async ({ dir }) => {
+    const child = spare
+    const orders = child?.stdio[4]
+    if (!child || !(orders instanceof Writable)) throw new Error('no spare monitor')
+    spare = undefined
+    orders.end(`${dir}\n`)
+    return child
+  })
+
+async function createOver(
+  { id, dir, runcRoot, logPath, cgroup }: Bundle,
+  begin: (bundle: { dir: string }) => Promise<ChildProcess>,
+): Promise<Monitored> {
   const options = {
     id,
     cookie: 'bench',
@@ -102,13 +139,7 @@ export const launchOurs: Launch = async ({ id, dir, runcRoot, logPath, cgroup })
     createTimeoutMs: 60_000,
   }
   await writeFile(join(dir, 'options.json'), JSON.stringify(options), { mode: 0o600 })
-  const child = spawn(OURS, [dir, '--announce'], {
-    stdio: ['ignore', 'ignore', 'ignore', 'pipe'],
-    // As the daemon launches it (daemon/monitor/launch-monitor.ts).
-    env: { UV_THREADPOOL_SIZE: '2', BUN_JSC_useJIT: '0', BUN_GC_TIMER_DISABLE: '1' },
-    cwd: '/',
-    detached: true,
-  })
+  const child = await begin({ dir })
   const ready = pipeOf(child, 3)
   await once(ready, 'data')
   const socket = connect(join(dir, 'conmon.sock'))

@@ -6,8 +6,10 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { linux } from '#linux/linux.ts'
 import { type MonitorOptions, monitorFiles } from '#proto/conmon.ts'
 import { silentLog } from '#proto/log.ts'
-import { launchMonitor, type MonitorProgram } from '../launch-monitor.ts'
+import { launchMonitor } from '../launch-monitor.ts'
 import { MonitorClient } from '../monitor-client.ts'
+import type { SpareMonitors } from '../spare-monitors.ts'
+import type { MonitorProgram } from '../spawn-monitor.ts'
 import { type BundleInput, makeBundle } from './bundle.ts'
 
 /** A monitor's program with a runtime: the same tests run with several. */
@@ -78,8 +80,16 @@ export class Monitored {
     }
   }
 
-  launch(): Promise<MonitorClient> {
-    return launchMonitor({ program: this.rig.program, dir: this.dir, options: this.options, linux, log: silentLog })
+  launch(spares?: SpareMonitors): Promise<MonitorClient> {
+    const { dir, options } = this
+    return launchMonitor({
+      program: this.rig.program,
+      dir,
+      options,
+      linux,
+      log: silentLog,
+      ...(spares && { spares }),
+    })
   }
 
   async start(): Promise<MonitorClient> {

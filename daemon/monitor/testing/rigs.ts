@@ -2,7 +2,7 @@
 import { chmodSync, existsSync, mkdtempSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { MonitorProgram } from '../launch-monitor.ts'
+import type { MonitorProgram } from '../spawn-monitor.ts'
 import type { Rig } from './monitored.ts'
 
 const top = join(import.meta.dirname, '../../..')

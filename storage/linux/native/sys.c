@@ -138,7 +138,6 @@ static void *stand_aside(void *unused) {
 static int start_aside(void) {
   pthread_attr_t small; pthread_t thread; sigset_t all, before; int failed;
   if (beside.started) return 1;
-  if (beside.event < 0 && (beside.event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0) return 0;
   if (pthread_attr_init(&small) != 0) return 0;
   pthread_attr_setstacksize(&small, ASIDE_STACK);
   pthread_attr_setdetachstate(&small, PTHREAD_CREATE_DETACHED);
@@ -156,10 +155,13 @@ static napi_value take_aside(napi_env env) {
   return to_js(env, result);
 }
 
+/* Made when it is first needed, which it hardly ever is. */
+static int has_event(void) { return beside.event >= 0 || (beside.event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) >= 0; }
+
 static napi_value aside_event(napi_env env, napi_callback_info info) {
   (void)info;
-  if (start_aside()) return to_js(env, beside.event);
-  napi_throw_error(env, NULL, "no thread for slow calls can be started");
+  if (has_event()) return to_js(env, beside.event);
+  napi_throw_error(env, NULL, "no descriptor for slow calls is to be had");
   return NULL;
 }
 
@@ -178,7 +180,7 @@ static napi_value aside(napi_env env, napi_callback_info info) {
   for (;;) {
     int asked = ASKED, waited = futex(FUTEX_WAIT_PRIVATE, ASKED, &most) < 0 ? errno : 0;
     if (__atomic_load_n(&beside.state, __ATOMIC_ACQUIRE) == OVER) return take_aside(env);
-    if (waited == ETIMEDOUT && __atomic_compare_exchange_n(&beside.state, &asked, LEFT, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) break;
+    if (waited == ETIMEDOUT && has_event() && __atomic_compare_exchange_n(&beside.state, &asked, LEFT, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) break;
   }
   /* The call may use the buffers until it is over. */
   if (napi_get_cb_info(env, info, &count, args, NULL, NULL) == napi_ok)
