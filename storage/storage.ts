@@ -12,6 +12,7 @@ import { LayerStore } from './layer-store.ts'
 import { checkVersion, createDirectories, type Layout, layoutOf } from './layout.ts'
 import { Quarantine } from './quarantine.ts'
 import { RootfsStore } from './rootfs-store.ts'
+import { syncRoot } from './sync-root.ts'
 import { startPool } from './tar/confine.ts'
 import type { UnpackLimits } from './tar/limits.ts'
 import { WorkerPool } from './tar/worker-pool.ts'
@@ -39,7 +40,7 @@ export interface Storage {
   collectGarbage(input: { keep: ReadonlySet<DiffId> }): Promise<Collected>
   /** Resolves once everything removed so far is gone from the disk. */
   trashEmptied(): Promise<void>
-  /** Ends running work and gives the root to others. Mounts stay. */
+  /** Ends running work, brings what was written to the disk, and gives the root to others. Mounts stay. */
   close(): Promise<void>
 }
 
@@ -87,6 +88,7 @@ export const openStorage = async ({ root, linux, log, limits }: StorageOptions):
         trash.close()
         await layers.close()
         await Promise.all([unpackers.close(), sweepers.close()])
+        await syncRoot(root, linux, log)
         lock.release()
       },
     }
