@@ -106,6 +106,8 @@ function bundle(name: string, entry: string): Step {
     legalComments: 'external',
     define: { 'import.meta.dirname': '__dirname', 'import.meta.filename': '__filename' },
     external: ['*.node'],
+    // What `ws` loads where it is installed, in our words.
+    alias: { bufferutil: join(top, 'daemon/streaming/websocket/buffer-util.ts') },
     metafile: true,
     logLevel: 'silent',
   } satisfies esbuild.BuildOptions

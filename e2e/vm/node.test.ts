@@ -182,7 +182,9 @@ describe('a node with systemd', () => {
     })
 
     it('of processes hold', async () => {
-      const script = 'n=0; while [ $n -lt 40 ]; do sleep 1000 & n=$((n+1)); done; sleep 1000'
+      // A shell whose fork is refused gives up: not the first process, or the cgroup goes before it is read.
+      const forks = 'n=0; while [ $n -lt 40 ]; do sleep 1000 & n=$((n+1)); done'
+      const script = `sh -c '${forks}'; exec sleep 1000`
       const pod = await start('pids', ['sh', '-c', script], resources({ unified: { 'pids.max': '20' } }))
       const scope = scopePath(pod.slice, pod.containerId)
       await until('a fork was refused', 30_000, async () =>
