@@ -48,14 +48,15 @@ describe('a monitor that is killed', () => {
     )
     assert.equal((await sleepers(world)).length, 2)
     const monitor = await monitorOf(world, pod.containerId)
-    const begin = performance.now()
+    const killed = BigInt(Date.now()) * 1_000_000n
     process.kill(monitor, 'SIGKILL')
     await untilExited(world.cri, pod.containerId)
-    const ms = performance.now() - begin
     const status = await containerStatus(world.cri, pod.containerId)
     assert.deepEqual([status.exitCode, status.reason], [255, 'MonitorLost'])
+    // By the daemon's clock: how long the question takes that tells us is another matter.
+    const ms = Number(status.finishedAt - killed) / 1e6
     t.diagnostic(`known after ${ms.toFixed(0)} ms`)
-    assert.ok(ms < 3000, 'within a second, and some more where the machine is busy')
+    assert.ok(ms < 1000, `known after ${ms} ms`)
     assert.equal((await sleepers(world)).length, 1)
     assert.equal((await containerStatus(world.cri, neighbour.containerId)).state, ContainerState.CONTAINER_RUNNING)
     // The kubelet then starts the next attempt in the same pod.

@@ -142,6 +142,21 @@ export function hangSuite(rig: Rig): void {
       })
     })
 
+    test('does not reopen the log when nobody counts on it any more', async (t) => {
+      await onIce(t, { command: ticking }, async (box, ice) => {
+        const client = await box.start()
+        const old = `${box.logPath}.1`
+        assert.ok(await eventually(() => box.lines().length > 3))
+        renameSync(box.logPath, old)
+        ice.freeze()
+        await assert.rejects(client.reopenLog(), { kind: 'deadline-exceeded' })
+        ice.thaw()
+        const before = box.lines(old).length
+        assert.ok(await eventually(() => box.lines(old).length > before + 50), 'the old file is used on')
+        assert.equal(box.log().length, 0)
+      })
+    })
+
     test('makes the container wait, then loses and counts, and marks the gap when it comes back', async (t) => {
       const command = 'read x; seq 1 900000; echo written >&2; read x; echo after; exit 4'
       await onIce(t, { command, stdin: true }, async (box, ice) => {
