@@ -152,7 +152,7 @@ export async function pushImage(
   return as === 'index' ? image.index.digest : image.manifest.digest
 }
 
-async function pushBlob(repository: string, blob: Blob): Promise<void> {
+export async function pushBlob(repository: string, blob: Blob): Promise<void> {
   const known = await fetch(`${repository}/blobs/${blob.digest}`, { method: 'HEAD' })
   if (known.ok) return
   const begun = await expectOk(await fetch(`${repository}/blobs/uploads/`, { method: 'POST' }), 'start of an upload')
@@ -162,7 +162,7 @@ async function pushBlob(repository: string, blob: Blob): Promise<void> {
   await expectOk(await fetch(location, { method: 'PUT', headers, body: Uint8Array.from(blob.bytes) }), 'upload')
 }
 
-async function putManifest(repository: string, name: string, blob: Blob): Promise<void> {
+export async function putManifest(repository: string, name: string, blob: Blob): Promise<void> {
   const request = { method: 'PUT', headers: { 'content-type': blob.mediaType }, body: Uint8Array.from(blob.bytes) }
   await expectOk(await fetch(`${repository}/manifests/${name}`, request), 'manifest')
 }

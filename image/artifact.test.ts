@@ -25,6 +25,7 @@ const refuses = (kind: ErrorKind, value: unknown) =>
 suite('OCI artifact', () => {
   test('says its type and names its blobs', () => {
     assert.deepEqual(parse(artifact), {
+      kind: 'artifact',
       artifactType: 'application/vnd.example.model',
       config: empty,
       blobs: [
@@ -36,8 +37,10 @@ suite('OCI artifact', () => {
 
   test('is told from an image by its config where it says no type', () => {
     const { artifactType: _, ...silent } = artifact
-    assert.equal(parse(silent)?.artifactType, empty.mediaType)
-    assert.equal(parse({ ...silent, config: { ...empty, mediaType: OCI_CONFIG } }), undefined)
+    assert.equal(parse(silent).artifactType, empty.mediaType)
+    for (const image of [silent, artifact]) {
+      refuses('failed-precondition', { ...image, config: { ...empty, mediaType: OCI_CONFIG } })
+    }
   })
 
   test('refuses what is no manifest, and too much of one', () => {

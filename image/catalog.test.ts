@@ -4,12 +4,13 @@ import { isKind } from '#proto/errors.ts'
 import { parseDigest } from '#storage/digest.ts'
 import { Catalog } from './catalog.ts'
 import { imageIdOf } from './image-id.ts'
-import type { ImageRecord } from './image-record.ts'
+import type { ImageRecord, RunnableImage } from './image-record.ts'
 
 const idOf = (start: string): string => `sha256:${start.padEnd(64, '0')}`
 const manifest = parseDigest(idOf('111'))
 
-const image = (start: string, names: Partial<ImageRecord> = {}): ImageRecord => ({
+const image = (start: string, names: Partial<RunnableImage> = {}): ImageRecord => ({
+  kind: 'image',
   id: imageIdOf(parseDigest(idOf(start))),
   repoTags: [],
   repoDigests: [],

@@ -30,9 +30,10 @@ export const collectGarbage = ({ storage, leases, images }: CollectNeeds): Promi
 /** Leases do not tell diff ids from blobs: one digest too many in a set of things to keep does no harm. */
 const asDiffId = (digest: Digest): DiffId => digest as DiffId
 
-/** Config, manifest and the indexes that led to it. Layer blobs are not kept. */
-const documentsOf = ({ id, manifestDigest, repoDigests }: ImageRecord): Digest[] => [
+/** Config, manifest and the indexes that led to it. Layer blobs are not kept; those of artifacts are the files themselves. */
+const documentsOf = ({ kind, id, manifestDigest, repoDigests, layerBlobs }: ImageRecord): Digest[] => [
   id,
   manifestDigest,
+  ...(kind === 'artifact' ? layerBlobs : []),
   ...repoDigests.map((name) => name.slice(name.indexOf('@') + 1)).filter(isDigest),
 ]

@@ -31,7 +31,8 @@ export interface LayerToFetch {
   readonly descriptor: Descriptor
 }
 
-const PARALLEL_DOWNLOADS = 3
+/** Of one pull. */
+export const PARALLEL_DOWNLOADS = 3
 
 /** Resolves when every layer is in the layer store. The first failure stops the others and is thrown. */
 export const fetchLayers = async (
@@ -39,15 +40,34 @@ export const fetchLayers = async (
   layers: readonly LayerToFetch[],
   signal: AbortSignal,
 ): Promise<void> => {
-  refuseWithoutSpace(input, layers)
-  const stop = new AbortController()
-  const both = AbortSignal.any([signal, stop.signal])
+  const missing = layers.filter(({ diffId }) => !input.layers.has(diffId))
+  refuseWithoutSpace(
+    input,
+    missing.map(({ descriptor }) => descriptor),
+  )
   const slots = new Slots(PARALLEL_DOWNLOADS)
-  let failure: { error: unknown } | undefined
-  const fetches = layers.map(async (layer) => {
-    try {
+  await inParallel(
+    layers,
+    async (layer, both) => {
       await fetchLayer(input, layer, slots, both)
       input.operation.layerDone()
+    },
+    signal,
+  )
+}
+
+/** Resolves when all are done and none is running any more. The first failure stops the others and is thrown. */
+export const inParallel = async <T>(
+  items: readonly T[],
+  fetch: (item: T, signal: AbortSignal) => Promise<void>,
+  signal: AbortSignal,
+): Promise<void> => {
+  const stop = new AbortController()
+  const both = AbortSignal.any([signal, stop.signal])
+  let failure: { error: unknown } | undefined
+  const fetches = items.map(async (item) => {
+    try {
+      await fetch(item, both)
     } catch (error) {
       failure ??= { error }
       stop.abort(error)
@@ -59,11 +79,21 @@ export const fetchLayers = async (
 }
 
 /** A manifest may claim any size: better no download at all than one that fills the disk and then fails. */
-const refuseWithoutSpace = ({ layers, freeBytes }: FetchLayersInput, wanted: readonly LayerToFetch[]): void => {
-  const missing = wanted.filter(({ diffId }) => !layers.has(diffId))
-  const needed = missing.reduce((sum, { descriptor }) => sum + descriptor.size, 0)
+export const refuseWithoutSpace = ({ freeBytes }: FetchLayersInput, missing: readonly Descriptor[]): void => {
+  const needed = missing.reduce((sum, { size }) => sum + size, 0)
   if (missing.length === 0 || needed <= freeBytes()) return
   throw new RuntimeError('resource-exhausted', `No space left for ${needed} bytes of layers`)
+}
+
+/** Brings a blob here if it is not; the caller holds its lock. */
+export const downloadInto = async (
+  input: FetchLayersInput,
+  descriptor: Descriptor,
+  slots: Slots,
+  signal: AbortSignal,
+): Promise<void> => {
+  if (input.blobs.has(descriptor.digest)) return
+  await slots.run(() => input.slots.run(() => downloadBlob(input, descriptor, signal)))
 }
 
 const fetchLayer = async (
@@ -77,9 +107,7 @@ const fetchLayer = async (
   if (layers.has(diffId)) return
   // Always after the layer's lock, so that two pulls cannot wait for each other.
   using _blob = await locks.take(`blob ${descriptor.digest}`, signal)
-  if (!blobs.has(descriptor.digest)) {
-    await slots.run(() => input.slots.run(() => downloadBlob(input, descriptor, signal)))
-  }
+  await downloadInto(input, descriptor, slots, signal)
   try {
     await checkCompression(input, descriptor)
     await layers.unpack({ diffId, blob: descriptor.digest, signal })

@@ -7,7 +7,8 @@ import * as z from 'zod'
 import { diffIdField, digestField, imageIdField } from './digest-field.ts'
 import { imageConfigField } from './image-config.ts'
 
-const recordField = z.object({
+const commonFields = z.object({
+  /** Of the config; of an artifact the digest of its manifest. */
   id: imageIdField,
   /** Canonical: "docker.io/library/busybox:latest". Empty once the last tag has moved to another image. */
   repoTags: z.array(z.string()),
@@ -18,17 +19,29 @@ const recordField = z.object({
     .string()
     .regex(/^[1-9]\d{0,18}$/)
     .transform((digits) => BigInt(digits)),
-  /** Bottom first. */
+  /** Bottom first; of an artifact the one tree of its files. */
   diffIds: z.array(diffIdField),
-  /** The compressed blobs that the layers came from, bottom first; they are not kept after unpacking. */
+  /** The compressed blobs that the layers came from, bottom first; they are not kept after unpacking. Those of an artifact are kept. */
   layerBlobs: z.array(digestField),
-  config: imageConfigField,
   manifestDigest: digestField,
   /** Never offered for garbage collection to the kubelet (preloaded images). */
   pinned: z.boolean(),
   /** RFC 3339, UTC. */
   pulledAt: z.iso.datetime(),
 })
+
+const recordField = z.union([
+  commonFields.extend({
+    kind: z.literal('artifact'),
+    /** "application/vnd.example.model.v1" */
+    artifactType: z.string(),
+  }),
+  commonFields.extend({
+    // Records of before there were artifacts do not say it.
+    kind: z.literal('image').default('image'),
+    config: imageConfigField,
+  }),
+])
 
 /** Bumped when an older reader would misunderstand. */
 const LAYOUT = 1
@@ -41,7 +54,14 @@ export const storedRecordField = z.object({
   image: recordField,
 })
 
-export type ImageRecord = Readonly<z.output<typeof recordField>>
+type AnyRecord = z.output<typeof recordField>
+
+/** What containers are made of. */
+export type RunnableImage = Readonly<Extract<AnyRecord, { kind: 'image' }>>
+/** What only volumes are made of. */
+export type Artifact = Readonly<Extract<AnyRecord, { kind: 'artifact' }>>
+/** Either: both are pulled, listed, mounted and removed alike. */
+export type ImageRecord = RunnableImage | Artifact
 
 export interface StoredRecord {
   readonly revision: number

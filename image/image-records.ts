@@ -11,7 +11,7 @@ import { mkdir, readdir, rename, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isErrno } from '#linux/errno.ts'
 import type { Linux } from '#linux/linux.ts'
-import { messageOf } from '#proto/errors.ts'
+import { messageOf, RuntimeError } from '#proto/errors.ts'
 import type { Log } from '#proto/log.ts'
 import { KeyedLock } from '#storage/keyed-lock.ts'
 import { readRecord, writeRecord } from '#storage/record.ts'
@@ -72,6 +72,10 @@ export class ImageRecords {
   async add(image: ImageRecord): Promise<ImageRecord> {
     using _ = await this.#writing.take('records')
     const before = this.#stored.get(image.id)?.image
+    // A document that is both a manifest and a configuration: made to be taken for the other.
+    if (before && before.kind !== image.kind) {
+      throw new RuntimeError('failed-precondition', `${image.kind} "${image.id}" has the id of an ${before.kind}`)
+    }
     const merged = before ? merge(before, image) : image
     const changed = new Map<ImageId, StoredRecord>([[image.id, { revision: this.#nextRevision(), image: merged }]])
     for (const { image: other } of this.#stored.values()) {

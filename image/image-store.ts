@@ -32,7 +32,7 @@ import { Slots } from './slots.ts'
 export type { RegistryAuth } from './credentials/credentials.ts'
 export type { ImageConfig } from './image-config.ts'
 export type { ImageId } from './image-id.ts'
-export type { ImageRecord } from './image-record.ts'
+export type { ImageRecord, RunnableImage } from './image-record.ts'
 export type { OperationSnapshot } from './operations.ts'
 
 export interface OpenImages {

@@ -101,11 +101,10 @@ suite('manifest and index', () => {
       refuses('failed-precondition', { ...manifest, layers: [{ ...layer, size }] }))
   }
 
-  test('refuses artifacts and unknown layers', () => {
-    refuses('failed-precondition', {
-      ...manifest,
-      config: { ...config, mediaType: 'application/vnd.oci.empty.v1+json' },
-    })
+  test('tells what is no image, and refuses unknown layers', () => {
+    const other = { ...config, mediaType: 'application/vnd.oci.empty.v1+json' }
+    assert.deepEqual(parse({ ...manifest, config: other }), { kind: 'other' })
+    refuses('failed-precondition', { ...manifest, mediaType: DOCKER_MANIFEST, config: other })
     refuses('failed-precondition', { ...manifest, layers: [{ ...layer, mediaType: `${layer.mediaType}+encrypted` }] })
   })
 

@@ -6,7 +6,7 @@
 import * as z from 'zod'
 import { RuntimeError } from '#proto/errors.ts'
 import { digestField } from './digest-field.ts'
-import { bareMediaType, documentKind, isImageConfig, layerCompression } from './media-types.ts'
+import { bareMediaType, documentKind, isImageConfig, layerCompression, OCI_MANIFEST } from './media-types.ts'
 import { parseStrictJson } from './strict-json.ts'
 
 /** The specification asks clients to take at least 4 MiB; nobody else takes more. */
@@ -52,6 +52,10 @@ export interface ImageIndex {
   readonly kind: 'index'
   readonly entries: readonly IndexEntry[]
 }
+/** What has the form of a manifest and no image configuration: files for somebody, see artifact.ts. */
+export interface OtherManifest {
+  readonly kind: 'other'
+}
 export interface ImageManifest {
   readonly kind: 'manifest'
   readonly config: Descriptor
@@ -68,12 +72,17 @@ export interface ImageManifest {
 export const parseDocument = (
   bytes: Uint8Array,
   { contentType, expectedType, what }: { contentType?: string; expectedType?: string; what: string },
-): ImageIndex | ImageManifest => {
+): ImageIndex | ImageManifest | OtherManifest => {
   const json = parseStrictJson(bytes, what)
   refuseSchema1(json, contentType, what)
-  const kind = documentKind(agreedType(json, contentType, expectedType, what))
+  const type = agreedType(json, contentType, expectedType, what)
+  const kind = documentKind(type)
   refuseAmbiguous(json, kind, what)
-  return kind === 'index' ? readIndex(json, what) : readManifest(json, what)
+  if (kind === 'index') return readIndex(json, what)
+  const manifest = check(manifestFields, json, what)
+  // Docker's form of a manifest is for images and for its own plugins.
+  if (type === OCI_MANIFEST && !isImageConfig(manifest.config.mediaType)) return { kind: 'other' }
+  return readManifest(manifest, what)
 }
 
 const SCHEMA_1 = /^application\/vnd\.docker\.distribution\.manifest\.v1\+(?:json|prettyjws)$/
@@ -132,8 +141,7 @@ const readIndex = (json: unknown, what: string): ImageIndex => {
   return { kind: 'index', entries: manifests }
 }
 
-const readManifest = (json: unknown, what: string): ImageManifest => {
-  const { config, layers: listed } = check(manifestFields, json, what)
+const readManifest = ({ config, layers: listed }: z.infer<typeof manifestFields>, what: string): ImageManifest => {
   const layers = listed ?? []
   if (!isImageConfig(config.mediaType)) {
     throw new RuntimeError(

@@ -1,5 +1,6 @@
 /**
- * The use case: name → manifest for this host → config → layers → record. The same for a registry and for a layout
+ * The use case: name → manifest for this host → config → layers → record; for artifacts name → manifest → files → record
+ * (pull-artifact.ts). The same for a registry and for a layout
  * directory. Nothing is visible before the record is written, and the record is written last.
  */
 
@@ -10,15 +11,17 @@ import type { Digest } from '#storage/digest.ts'
 import { asDiskError } from '#storage/disk-errors.ts'
 import type { KeyedLock } from '#storage/keyed-lock.ts'
 import type { LayerStore } from '#storage/layer-store.ts'
+import { type ArtifactManifest, parseArtifact } from './artifact.ts'
 import { fetchLayers, type LayerToFetch } from './fetch-layers.ts'
 import { parseImageConfig } from './image-config.ts'
 import { imageIdOf } from './image-id.ts'
 import type { ImageRecord } from './image-record.ts'
 import type { DocumentTarget, FetchedDocument, ImageSource } from './image-source.ts'
 import type { Lease, Leases } from './leases.ts'
-import { type Descriptor, type ImageManifest, type Platform, parseDocument } from './manifest.ts'
+import { type Descriptor, type ImageIndex, type ImageManifest, type Platform, parseDocument } from './manifest.ts'
 import type { Operation } from './operations.ts'
 import { choosePlatform, fitsHost, platformText } from './platform.ts'
+import { pullArtifact } from './pull-artifact.ts'
 import type { Timing } from './registry/timing.ts'
 import type { Slots } from './slots.ts'
 
@@ -58,22 +61,24 @@ const MAX_INDEX_DEPTH = 3
 export const pullImage = async (needs: PullNeeds, input: PullInput, signal: AbortSignal): Promise<ImageRecord> => {
   const { operation } = input
   using lease = needs.leases.take()
-  const found = await findManifest(needs, input, lease, signal)
-  operation.enter('reading config')
-  const { manifest } = found
-  await lease.add([manifest.config.digest, ...manifest.layers.map(({ digest }) => digest)])
-  const { config, diffIds } = await readConfig(needs, input, found, signal)
-  await lease.add(diffIds)
-  const layers = pairLayers(manifest, diffIds, input.what)
-  operation.enter('fetching layers')
-  operation.expectLayers(layers.length)
+  const { manifest, ...found } = await findManifest(needs, input, lease, signal)
   const received = (bytes: number): void => {
     operation.received(bytes)
     needs.collectAfter(bytes)
   }
-  await fetchLayers({ ...needs, source: input.source, operation, received }, layers, signal)
+  const fetch = { ...needs, source: input.source, operation, received }
+  if (manifest.kind === 'artifact') return pullArtifact(fetch, input, { ...found, manifest }, lease, signal)
+  operation.enter('reading config')
+  await lease.add([manifest.config.digest, ...manifest.layers.map(({ digest }) => digest)])
+  const { config, diffIds } = await readConfig(needs, input, { ...found, manifest }, signal)
+  await lease.add(diffIds)
+  const layers = pairLayers(manifest, diffIds, input.what)
+  operation.enter('fetching layers')
+  operation.expectLayers(layers.length)
+  await fetchLayers(fetch, layers, signal)
   operation.enter('recording')
   return input.record({
+    kind: 'image',
     id: imageIdOf(manifest.config.digest),
     ...input.names(found.trail),
     sizeBytes: sizeOf(manifest),
@@ -85,8 +90,8 @@ export const pullImage = async (needs: PullNeeds, input: PullInput, signal: Abor
   })
 }
 
-interface FoundManifest {
-  readonly manifest: ImageManifest
+interface FoundManifest<Manifest = ImageManifest | ArtifactManifest> {
+  readonly manifest: Manifest
   readonly digest: Digest
   /** Digests of the documents from what was asked for to the manifest. */
   readonly trail: readonly Digest[]
@@ -103,14 +108,14 @@ const findManifest = async (
   const trail: Digest[] = []
   for (let depth = 0; depth <= MAX_INDEX_DEPTH; depth++) {
     trail.push(fetched.digest)
-    const document = parseDocument(fetched.bytes, {
+    const document = readDocument(fetched.bytes, {
       what: `Document "${fetched.digest}" of "${what}"`,
       ...(fetched.contentType !== undefined && { contentType: fetched.contentType }),
       ...(expected.type !== undefined && { expectedType: expected.type }),
     })
     await lease.add([fetched.digest])
     await keep(needs.blobs, fetched, signal)
-    if (document.kind === 'manifest') return { manifest: document, digest: fetched.digest, trail }
+    if (document.kind !== 'index') return { manifest: document, digest: fetched.digest, trail }
     const entry = choosePlatform(document, needs.platform, `Image "${what}"`)
     expected = { type: entry.mediaType }
     fetched = await source.document({ digest: entry.digest }, signal)
@@ -120,6 +125,14 @@ const findManifest = async (
     'failed-precondition',
     `Image "${what}" has indexes in indexes, more than ${MAX_INDEX_DEPTH} deep`,
   )
+}
+
+const readDocument = (
+  bytes: Buffer,
+  about: Parameters<typeof parseDocument>[1],
+): ImageIndex | ImageManifest | ArtifactManifest => {
+  const document = parseDocument(bytes, about)
+  return document.kind === 'other' ? parseArtifact(bytes, about.what) : document
 }
 
 const wrongSize = (entry: Descriptor, { bytes }: FetchedDocument, what: string): RuntimeError =>
@@ -149,7 +162,7 @@ async function* only(bytes: Buffer): AsyncGenerator<Uint8Array, void, undefined>
 const readConfig = async (
   needs: PullNeeds,
   { source, what }: PullInput,
-  { manifest, trail }: FoundManifest,
+  { manifest, trail }: FoundManifest<ImageManifest>,
   signal: AbortSignal,
 ): Promise<ReturnType<typeof parseImageConfig>> => {
   const { digest } = manifest.config

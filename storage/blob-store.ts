@@ -3,7 +3,7 @@
  * is a partial file that a later attempt, even of another process, goes on with.
  */
 import { createReadStream } from 'node:fs'
-import { type FileHandle, mkdir, open, readdir, rename, stat, unlink } from 'node:fs/promises'
+import { chmod, type FileHandle, link, mkdir, open, readdir, rename, stat, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { isErrno } from '#linux/errno.ts'
@@ -111,6 +111,14 @@ export class BlobStore {
   /** Where a whole blob is. */
   pathOf(digest: Digest): string {
     return this.#path(digest)
+  }
+
+  /** Gives a whole blob a second name, which outlives it here; from now on everybody who gets there may read it, nobody write. */
+  async link(digest: Digest, path: string): Promise<void> {
+    using _ = await this.#locks.take(digest)
+    if (!this.has(digest)) throw new RuntimeError('not-found', `Blob "${digest}" is not in the store`)
+    await chmod(this.#path(digest), 0o444)
+    await link(this.#path(digest), path)
   }
 
   /** Removes a blob, whole or partial. Idempotent. */

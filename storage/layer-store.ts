@@ -3,7 +3,7 @@
  * be unpacked at the same time. A layer appears only when it is complete, verified and on disk.
  */
 import { randomBytes } from 'node:crypto'
-import { mkdir, readdir, rename, stat } from 'node:fs/promises'
+import { chmod, mkdir, readdir, rename, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import * as z from 'zod'
 import type { Linux } from '#linux/linux.ts'
@@ -12,6 +12,7 @@ import type { Log } from '#proto/log.ts'
 import type { BlobStore } from './blob-store.ts'
 import { type DiffId, type Digest, isDigest, parseDiffId } from './digest.ts'
 import { asDiskError } from './disk-errors.ts'
+import { type FileTree, treeIdOf, writeTree } from './file-tree.ts'
 import { digestText, type Layout, nameOf, recordIn, treeIn } from './layout.ts'
 import type { Quarantine } from './quarantine.ts'
 import { readRecord, writeRecord } from './record.ts'
@@ -122,7 +123,25 @@ export class LayerStore {
     await this.#unpacking.abortAll(new RuntimeError('unavailable', 'Storage is closing'))
   }
 
-  async #unpack(diffId: DiffId, blob: Digest, signal: AbortSignal): Promise<LayerInfo> {
+  /**
+   * Makes a layer of whole blobs of the store as files; joins another making of the same one. The caller keeps the blobs from
+   * being removed. Throws not-found for a missing blob, resource-exhausted for a full disk; nothing is left then.
+   */
+  async assemble(tree: FileTree): Promise<LayerInfo> {
+    const diffId = treeIdOf(tree)
+    const fill = async (directory: string): Promise<UnpackedLayer> => {
+      await chmod(directory, 0o755)
+      const usage = await writeTree(directory, tree, this.#parts.blobs)
+      return { ...usage, opaqueRoot: false, implicit: [], droppedXattrs: [] }
+    }
+    return this.get(diffId) ?? this.#unpacking.run(diffId, () => this.#make(diffId, fill))
+  }
+
+  #unpack(diffId: DiffId, blob: Digest, signal: AbortSignal): Promise<LayerInfo> {
+    return this.#make(diffId, (directory) => this.#runUnpack(diffId, blob, directory, signal))
+  }
+
+  async #make(diffId: DiffId, fill: (directory: string) => Promise<UnpackedLayer>): Promise<LayerInfo> {
     const { layout, linux, log, trash } = this.#parts
     const made = join(layout.temp, `layer-${randomBytes(8).toString('hex')}`)
     await using rollback = new Rollback((what, error) => log.warn(`Cannot undo: ${what}`, { diffId, error }))
@@ -130,7 +149,7 @@ export class LayerStore {
       await mkdir(made, { mode: 0o700 })
       rollback.defer('temporary layer', () => trash.take(made))
       await mkdir(treeIn(made), { mode: 0o755 })
-      const unpacked = await this.#runUnpack(diffId, blob, treeIn(made), signal)
+      const unpacked = await fill(treeIn(made))
       const record = recordOf(diffId, unpacked)
       await writeRecord(recordIn(made), record, { durable: false })
       // One call for the record and every file of the layer: only what is on disk may become visible.
@@ -142,7 +161,7 @@ export class LayerStore {
         log.warn('Left out extended attributes of a layer', { diffId, names: unpacked.droppedXattrs })
       return this.#publish(record)
     } catch (error) {
-      throw asDiskError(error, `Cannot unpack layer "${diffId}"`)
+      throw asDiskError(error, `Cannot make layer "${diffId}"`)
     }
   }
 

@@ -1,6 +1,6 @@
 /** Gathers the facts that the pure spec builder wants: the pod's namespaces and files, the rootfs's users, the host. */
 import { chown, writeFile } from 'node:fs/promises'
-import type { ImageRecord } from '#image/image-store.ts'
+import type { RunnableImage } from '#image/image-store.ts'
 import { RuntimeError } from '#proto/errors.ts'
 import type { ContainerConfig } from '#proto/generated/api.ts'
 import { applyCdiEdits } from '../oci/cdi/apply-edits.ts'
@@ -38,7 +38,7 @@ export type SpecNeeds = Pick<
 export interface SpecInput {
   readonly sandbox: Sandbox
   readonly container: Container
-  readonly image: ImageRecord
+  readonly image: RunnableImage
   readonly handler: RuntimeHandler
   /** What the daemon mounted for the request's mounts, by their index. */
   readonly volumes: ReadonlyMap<number, MountSource>

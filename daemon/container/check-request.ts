@@ -2,7 +2,7 @@
  * Refuses a malformed CreateContainer before anything is made for it. The spec is built once for what the request alone
  * says, as if this host had everything that it asks for; what only the host or the image can tell is found out later.
  */
-import type { ImageRecord } from '#image/image-store.ts'
+import type { RunnableImage } from '#image/image-store.ts'
 import { isKind } from '#proto/errors.ts'
 import type { ContainerConfig } from '#proto/generated/api.ts'
 import type { RuntimeHandler } from '../oci/runtime-handlers.ts'
@@ -15,7 +15,7 @@ import { podNamespaces, type Sandbox } from '../sandbox/sandbox.ts'
 export interface CheckedRequest {
   readonly sandbox: Sandbox
   readonly config: ContainerConfig
-  readonly image: ImageRecord
+  readonly image: RunnableImage
   readonly handler: RuntimeHandler
 }
 

@@ -6,7 +6,7 @@
 import { randomBytes } from 'node:crypto'
 import { mkdir, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import type { ImageRecord } from '#image/image-store.ts'
+import type { RunnableImage } from '#image/image-store.ts'
 import { isKind, RuntimeError } from '#proto/errors.ts'
 import type { ContainerConfig } from '#proto/generated/api.ts'
 import { Rollback } from '#storage/rollback.ts'
@@ -185,11 +185,17 @@ const notReady = ({ record, status }: Sandbox, cause?: unknown): RuntimeError =>
     { cause },
   )
 
-function requireImage(needs: CreateNeeds, config: ContainerConfig): ImageRecord {
+function requireImage(needs: CreateNeeds, config: ContainerConfig): RunnableImage {
   const name = config.image?.image ?? ''
   const image = needs.images.resolve(name)
   if (!image)
     throw new RuntimeError('not-found', `Cannot create container "${config.metadata?.name}": no image "${name}"`)
+  if (image.kind === 'artifact') {
+    throw new RuntimeError(
+      'failed-precondition',
+      `Cannot create container "${config.metadata?.name}": "${name}" is an artifact of type ${JSON.stringify(image.artifactType)}, which can only be mounted`,
+    )
+  }
   return image
 }
 
@@ -197,7 +203,7 @@ interface NewContainer {
   readonly id: ContainerId
   readonly key: string
   readonly config: ContainerConfig
-  readonly image: ImageRecord
+  readonly image: RunnableImage
   readonly handler: RuntimeHandler
 }
 
@@ -272,7 +278,7 @@ function journalFields({ config }: ContainerRecord, sandbox: Sandbox): Record<st
 interface BundleInput {
   readonly sandbox: Sandbox
   readonly container: Container
-  readonly image: ImageRecord
+  readonly image: RunnableImage
   readonly handler: RuntimeHandler
 }
 

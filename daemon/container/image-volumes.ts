@@ -1,6 +1,6 @@
 /**
- * Volumes whose files come from an image (KEP-4639): a read-only overlay of the image's layers beside the rootfs, one for
- * each mount that names an image. The image is in use as long as the container is there.
+ * Volumes whose files come from an image or an artifact (KEP-4639): a read-only overlay of its layers beside the rootfs, one
+ * for each mount that names an image. The image is in use as long as the container is there.
  */
 import { closeSync, fstatSync, readlinkSync } from 'node:fs'
 import { join } from 'node:path'
@@ -25,6 +25,8 @@ export const ImageVolume = z.object({
   imageId: z.string(),
   /** Bottom first. */
   layers: z.array(z.string()),
+  /** Files of an artifact are read, never executed. */
+  noexec: z.boolean().default(false),
 })
 export type ImageVolume = z.infer<typeof ImageVolume>
 
@@ -36,8 +38,8 @@ export function imageVolumes(images: Pick<Images, 'resolve'>, { mounts }: Contai
     checkSubPath(`${field}.image_sub_path`, imageSubPath)
     const found = images.resolve(image.image)
     if (!found) throw failed(`${field}.image ${quoted(image.image)} is not on this node`)
-    const { id, diffIds } = found
-    return [{ mount: index, imageId: id, layers: [...diffIds] }]
+    const { id, diffIds, kind } = found
+    return [{ mount: index, imageId: id, layers: [...diffIds], noexec: kind === 'artifact' }]
   })
 }
 
@@ -85,6 +87,7 @@ export async function mountImageVolumes(
       path: within(needs, mountpoint, subPath),
       propagation: 'private',
       isMapped: idMap !== undefined,
+      noexec: volume.noexec,
     })
   }
   return sources
@@ -107,7 +110,7 @@ async function makeVolume(needs: VolumeNeeds, { id, mountpoint, volume, idMap, o
       layers,
       mountpoint,
       readonly: true,
-      options: ['nosuid', 'nodev', ...options],
+      options: ['nosuid', 'nodev', ...(volume.noexec ? ['noexec'] : []), ...options],
       idMap,
     })
   } catch (cause) {

@@ -12,13 +12,13 @@ export function imageReference(image: ImageSpec | undefined): string {
 }
 
 export function imageMessage(record: ImageRecord): Image {
-  const { id, repoTags, repoDigests, sizeBytes, config, pinned } = record
+  const { id, repoTags, repoDigests, sizeBytes, pinned } = record
   return Image.fromPartial({
     id,
     repoTags: [...repoTags],
     repoDigests: [...repoDigests],
     size: sizeBytes,
-    ...userOf(config.user),
+    ...(record.kind === 'image' && userOf(record.config.user)),
     spec: { image: id },
     pinned,
   })
@@ -33,7 +33,7 @@ function userOf(user: string): { uid?: { value: bigint }; username?: string } {
 
 export const imageInfo = (record: ImageRecord): { [key: string]: string } =>
   verboseInfo({
-    imageSpec: { config: record.config },
+    ...(record.kind === 'image' ? { imageSpec: { config: record.config } } : { artifactType: record.artifactType }),
     manifestDigest: record.manifestDigest,
     diffIds: record.diffIds,
     pulledAt: record.pulledAt,

@@ -107,6 +107,42 @@ export const buildImage = (recipe: ImageRecipe = {}): BuiltImage => {
   return { bytes, mediaType, digest: digestOf(bytes), id, layers, blobs }
 }
 
+export interface ArtifactFile {
+  readonly content: string
+  /** Its name; none, and it has none. */
+  readonly title?: string
+  readonly mediaType?: string
+}
+
+/** An artifact whose config is the empty one that all have. */
+export const buildArtifact = (
+  files: readonly ArtifactFile[],
+  artifactType = 'application/vnd.test.model',
+): BuiltImage => {
+  const config = json({})
+  const blobs = files.map(({ content }) => Buffer.from(content))
+  const bytes = json({
+    schemaVersion: 2,
+    mediaType: OCI_MANIFEST,
+    artifactType,
+    config: { mediaType: 'application/vnd.oci.empty.v1+json', digest: digestOf(config), size: config.length },
+    layers: files.map(({ content, title, mediaType = 'application/octet-stream' }) => ({
+      mediaType,
+      digest: digestOf(content),
+      size: Buffer.byteLength(content),
+      ...(title !== undefined && { annotations: { 'org.opencontainers.image.title': title } }),
+    })),
+  })
+  return {
+    bytes,
+    mediaType: OCI_MANIFEST,
+    digest: digestOf(bytes),
+    id: digestOf(bytes),
+    layers: [],
+    blobs: new Map(blobs.map((blob) => [digestOf(blob), blob])),
+  }
+}
+
 export interface IndexItem {
   readonly image: BuiltImage
   readonly platform?: { readonly os: string; readonly architecture: string; readonly variant?: string }

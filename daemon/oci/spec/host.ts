@@ -70,4 +70,6 @@ export interface MountSource {
   readonly propagation: 'private' | 'shared' | 'slave' | 'shared-slave'
   /** Ids are mapped there already; the runtime has nothing to map. */
   readonly isMapped?: boolean
+  /** Nothing may be executed from there. */
+  readonly noexec?: boolean
 }

@@ -104,13 +104,19 @@ const checkedDestination = (field: string, mount: Mount, privileged: boolean): s
 const bind = (index: number, destination: string, mount: Mount, input: MountInput): OciMount => {
   const field = `mounts[${index}]`
   checkPropagation(field, mount, input.privileged)
+  const known = input.sources.get(index)
   const source = mount.image ? imageSource(field, index, mount, input) : hostSource(field, index, mount, input)
   return {
     destination,
     type: 'bind',
     source,
-    options: ['rbind', PROPAGATION[mount.propagation] ?? 'rprivate', ...accessOptions(field, mount, input)],
-    ...(input.sources.get(index)?.isMapped ? {} : idMappings(field, mount, input.features)),
+    options: [
+      'rbind',
+      PROPAGATION[mount.propagation] ?? 'rprivate',
+      ...accessOptions(field, mount, input),
+      ...(known?.noexec ? ['noexec'] : []),
+    ],
+    ...(known?.isMapped ? {} : idMappings(field, mount, input.features)),
   }
 }
 
