@@ -64,6 +64,18 @@ suite('pull of an artifact', () => {
     assert.equal(await readFile(join(treeOf(here, id), 'data.tar'), 'latin1'), content)
   })
 
+  test('is not what an index without an image for this host stands for', async () => {
+    await using registry = await TestRegistry.start()
+    await using here = await TestImages.open()
+    const other = buildImage({ layers: [await buildLayer({ other: '' })], architecture: 'other' })
+    const items = [{ image: other, platform: { os: 'linux', architecture: 'other' } }, { image: buildArtifact(model) }]
+    registry.add('app', buildIndex(items), '1')
+    registry.add('app', buildIndex(items.slice(1)), '2')
+    const pull = here.images.pull({ reference: `${registry.host}/app:1` })
+    await assert.rejects(pull, (error) => isKind(error, 'failed-precondition'))
+    assert.equal((await here.images.pull({ reference: `${registry.host}/app:2` })).kind, 'artifact')
+  })
+
   test('tells artifacts with the same config apart, and fetches what they share once', async () => {
     await using registry = await TestRegistry.start()
     await using here = await TestImages.open()

@@ -106,6 +106,7 @@ const findManifest = async (
   let fetched = await source.document(target, signal)
   let expected: { type: string | undefined } = { type: expectedType }
   const trail: Digest[] = []
+  let isBesideImages = false
   for (let depth = 0; depth <= MAX_INDEX_DEPTH; depth++) {
     trail.push(fetched.digest)
     const document = readDocument(fetched.bytes, {
@@ -115,9 +116,11 @@ const findManifest = async (
     })
     await lease.add([fetched.digest])
     await keep(needs.blobs, fetched, signal)
+    if (document.kind === 'artifact' && isBesideImages) throw notForHost(needs, what)
     if (document.kind !== 'index') return { manifest: document, digest: fetched.digest, trail }
     const entry = choosePlatform(document, needs.platform, `Image "${what}"`)
     expected = { type: entry.mediaType }
+    isBesideImages = !entry.platform && document.entries.some(({ platform }) => platform)
     fetched = await source.document({ digest: entry.digest }, signal)
     if (fetched.bytes.length !== entry.size) throw wrongSize(entry, fetched, what)
   }
@@ -134,6 +137,10 @@ const readDocument = (
   const document = parseDocument(bytes, about)
   return document.kind === 'other' ? parseArtifact(bytes, about.what) : document
 }
+
+/** What accompanies the images of other platforms, a signature or a list of parts, is not what was asked for. */
+const notForHost = ({ platform }: PullNeeds, what: string): RuntimeError =>
+  new RuntimeError('failed-precondition', `Image "${what}" has nothing for ${platformText(platform)}, only an artifact`)
 
 const wrongSize = (entry: Descriptor, { bytes }: FetchedDocument, what: string): RuntimeError =>
   new RuntimeError(
