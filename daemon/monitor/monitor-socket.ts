@@ -39,6 +39,8 @@ async function connectTo(dir: string, signal: AbortSignal): Promise<Socket> {
   const directory = await open(dir, constants.O_RDONLY | constants.O_DIRECTORY)
   try {
     const socket = connect(`/proc/self/fd/${directory.fd}/${monitorFiles.socket}`)
+    // Also when it breaks while nobody waits for anything of it.
+    socket.on('error', () => {})
     return await settled(socket, signal, (resolve) => socket.once('connect', () => resolve(socket)))
   } finally {
     await directory.close()
@@ -70,7 +72,7 @@ function welcome({ type, payload }: Frame): Welcome {
   throw new RuntimeError('internal', `Monitor answered a hello with "${reply.reply}"`)
 }
 
-/** What `begin` resolves with, unless the socket fails or closes or the signal aborts before. Leaves no listener behind. */
+/** What `begin` resolves with, unless the socket has failed, fails or closes or the signal aborts before. Leaves no listener behind. */
 function settled<T>(
   socket: Socket,
   signal: AbortSignal,
@@ -85,6 +87,11 @@ function settled<T>(
       signal.removeEventListener('abort', aborted)
       socket.off('error', failed).off('close', closed)
       settle()
+    }
+    if (socket.destroyed) {
+      if (socket.errored) failed(socket.errored)
+      else closed()
+      return
     }
     signal.addEventListener('abort', aborted, { once: true })
     socket.on('error', failed).on('close', closed)
