@@ -12,6 +12,7 @@ import { type DecideNeeds, decidedResources } from '../container/decided-resourc
 import { resourceLimits } from '../oci/spec/resources.ts'
 import type { Parts } from '../parts.ts'
 import { verboseInfo } from './messages.ts'
+import { orderedTimes } from './ordered-times.ts'
 
 function stateOf(status: ContainerStatus): ContainerState {
   switch (status.state) {
@@ -43,8 +44,11 @@ export function containerStatus(container: Container, info: { [key: string]: str
       ...item,
       // What the user wrote in the pod, where the kubelet passed it on.
       image: { ...item.image, image: config.image?.userSpecifiedImage || config.image?.image || record.imageId },
-      startedAt: 'startedAt' in status ? (status.startedAt ?? 0n) : 0n,
-      finishedAt: exit?.finishedAt ?? 0n,
+      ...orderedTimes({
+        createdAt: item.createdAt,
+        startedAt: 'startedAt' in status ? (status.startedAt ?? 0n) : 0n,
+        finishedAt: exit?.finishedAt ?? 0n,
+      }),
       exitCode: exit?.exitCode ?? 0,
       reason: exit?.reason ?? '',
       message: exit?.message ?? '',
