@@ -1,0 +1,84 @@
+/** Rows E3 and E14: commands that begin while their container is stopped, clients that leave at every step. */
+
+import assert from 'node:assert/strict'
+import { readdirSync, readFileSync } from 'node:fs'
+import { describe, it } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { type ContainerConfig, type DeepPartial, NamespaceMode } from '#proto/generated/api.ts'
+import { useWorld } from './harness.ts'
+import { isPeer } from './peer.ts'
+import { containerConfig, podConfig, removePod, startPod, until } from './pods.ts'
+import { type End, openCommand, TRANSPORTS } from './remote-command.ts'
+
+const ROUNDS = 12
+const AT_ONCE = 6
+const LEAVERS = 60
+const ON_THE_NODE = { pid: NamespaceMode.NODE }
+
+/** Processes of the machine that were called with exactly these words. */
+const running = (...words: string[]): string[] =>
+  readdirSync('/proc').filter((pid) => {
+    if (!/^\d+$/.test(pid)) return false
+    try {
+      return readFileSync(`/proc/${pid}/cmdline`, 'utf8') === `${words.join('\0')}\0`
+    } catch {
+      return false
+    }
+  })
+
+describe('streaming, while things end', { skip: isPeer && 'ours' }, () => {
+  const world = useWorld()
+
+  const start = async (name: string, command: string[], overrides: DeepPartial<ContainerConfig> = {}) => {
+    const sandbox = await podConfig(world.site, name)
+    return startPod(world.cri, sandbox, containerConfig('main', world.image, command, overrides))
+  }
+
+  it('E14: no command outlives a stop that it races with, not even in the PID namespace of the node', async () => {
+    for (let round = 0; round < ROUNDS; round++) {
+      const seconds = String(700_000 + round)
+      const linux = { securityContext: { namespaceOptions: ON_THE_NODE } }
+      const pod = await start(`race-${round}`, ['sleep', '1000'], { linux })
+      const { containerId } = pod
+      const script = `(sleep ${seconds} &) ; exec sleep ${seconds}`
+      const begin = async (index: number): Promise<End> => {
+        const asked = { tty: index % 2 === 0, stdout: true }
+        await sleep(index * round)
+        const { url } = await world.cri.runtime.exec({ containerId, cmd: ['sh', '-c', script], ...asked })
+        return (await openCommand(TRANSPORTS[index % TRANSPORTS.length] ?? 'spdy', url, asked)).ended
+      }
+      const commands = Array.from({ length: AT_ONCE }, (_, index) => begin(index))
+      await sleep(AT_ONCE * round)
+      await world.cri.runtime.stopContainer({ containerId, timeout: 0n })
+      assert.deepEqual(running('sleep', seconds), [], 'when the stop is answered')
+      await Promise.allSettled(commands)
+      await sleep(100)
+      assert.deepEqual(running('sleep', seconds), [], 'when all clients have been answered')
+      await removePod(world.cri, pod.sandboxId)
+    }
+  })
+
+  it('E3: clients that leave at every step of an attachment leave nothing', async () => {
+    const { containerId } = await start('leavers', ['sh', '-c', 'while :; do echo more; sleep 0.01; done'])
+    const asked = { stdout: true, stderr: true }
+    const leave = async (index: number): Promise<void> => {
+      const { url } = await world.cri.runtime.attach({ containerId, ...asked })
+      // Some never come.
+      if (index % 5 === 0) return
+      const client = await openCommand(TRANSPORTS[index % TRANSPORTS.length] ?? 'spdy', url, asked)
+      await sleep(index % 5 === 1 ? 0 : 20 * (index % 4))
+      if (index % 7 === 0) client.stall()
+      client.kill()
+    }
+    const descriptors = () => readdirSync(`/proc/${world.runtime.pid}/fd`).length
+    await leave(1)
+    await sleep(500)
+    const before = descriptors()
+    for (let round = 0; round < LEAVERS / 10; round++)
+      await Promise.all(Array.from({ length: 10 }, (_, index) => leave(10 * round + index)))
+    await until('the descriptors are back', 20_000, async () => (descriptors() <= before ? true : undefined))
+    const last = await openCommand('spdy', (await world.cri.runtime.attach({ containerId, ...asked })).url, asked)
+    await until('the container still speaks', 20_000, async () => (last.text().includes('more') ? true : undefined))
+    last.kill()
+  })
+})
