@@ -32,7 +32,8 @@ export function useFaultyWorld(): FaultyWorld {
             hasty: { path: standIns.runtime.path, createTimeoutSeconds: 2 },
           },
         },
-        monitor: { path: standIns.monitor.path },
+        // A spare would be one of before the fault.
+        monitor: { path: standIns.monitor.path, spares: 0 },
       },
     },
   })
