@@ -322,7 +322,7 @@ describe('refused system calls', () => {
     linux: { securityContext: { namespaceOptions: { pid: 1 }, seccomp: { profileType: 0 } } },
   }
   // Refused for want of the capability, and not by the kernel before it asks anybody.
-  const script = 'unshare -U true 2>&1; unshare -U true; echo went on; test -z "$WAIT" || sleep 100'
+  const script = 'unshare -U true 2>&1; unshare -U true 2>&1; echo went on; test -z "$WAIT" || sleep 100'
   const pod = (action: string) => ({ annotations: { 'io.kubernetes.cri-o.seccompNotifierAction': action } })
 
   it('are told where that is allowed, and refused all the same', async () => {
