@@ -27,6 +27,8 @@ const DAEMON_NODE_FLAGS = [
   '--no-opt',
   '--no-maglev',
   '--disable-proto=delete',
+  // Node would open its inspector on the loopback, for everybody on the node's network.
+  '--disable-sigusr1',
   '--unhandled-rejections=strict',
 ]
 
