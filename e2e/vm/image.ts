@@ -7,10 +7,20 @@ import { createHash } from 'node:crypto'
 import { existsSync, globSync, rmSync } from 'node:fs'
 import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { execa } from 'execa'
+import { execa, execaSync } from 'execa'
 
 const SUITE = 'trixie'
-export const MIRROR = process.env.CRICKET_VM_MIRROR ?? 'http://deb.debian.org/debian'
+/** Where this machine has its own packages from, unless told otherwise. */
+const ownMirror = (): string => {
+  const { stdout } = execaSync('apt-get', ['indextargets', '--format', '$(REPO_URI)', 'Created-By: Packages'])
+  return (
+    stdout
+      .split('\n')
+      .find((uri) => /\/debian\/?$/.test(uri))
+      ?.replace(/\/$/, '') ?? ''
+  )
+}
+export const MIRROR = process.env.CRICKET_VM_MIRROR ?? ownMirror()
 export const CACHE = join(process.env.XDG_CACHE_HOME || '/var/cache', 'cricket-vm')
 
 /** Nothing that the recipe mounts or starts outlives it, nor it us. */
