@@ -204,6 +204,9 @@ class Server implements StreamingServer {
     try {
       const end = await serveSession(asked, admission, { request, socket, head }, options)
       log.debug('Streaming session ended', { end, ms: Math.round(performance.now() - begin) })
+      // Its client was told to look here.
+      const error = failureOf(end)
+      if (error !== undefined && !(error instanceof RuntimeError)) log.error('Streaming session failed', { error })
     } catch (error) {
       socket.destroy()
       log.error('Streaming session failed', { error })
@@ -215,6 +218,9 @@ class Server implements StreamingServer {
     refuseUpgrade(socket, refusal)
   }
 }
+
+const failureOf = (end: unknown): unknown =>
+  typeof end === 'object' && end !== null && 'error' in end ? end.error : undefined
 
 const idOf = (asked: StreamRequest): string => (asked.kind === 'port-forward' ? asked.sandboxId : asked.containerId)
 
