@@ -10,15 +10,12 @@ import { join } from 'node:path'
 import { execa, execaSync } from 'execa'
 
 const SUITE = 'trixie'
-/** Where this machine has its own packages from, unless told otherwise. */
+const INDEX_TARGETS = ['indextargets', '--format', '$(REPO_URI)', 'Created-By: Packages']
+/** Where this machine has its own packages from; nothing on a host that is not Debian. */
 const ownMirror = (): string => {
-  const { stdout } = execaSync('apt-get', ['indextargets', '--format', '$(REPO_URI)', 'Created-By: Packages'])
-  return (
-    stdout
-      .split('\n')
-      .find((uri) => /\/debian\/?$/.test(uri))
-      ?.replace(/\/$/, '') ?? ''
-  )
+  const apt = execaSync('/usr/bin/apt-get', INDEX_TARGETS, { reject: false })
+  const mirror = apt.stdout?.split('\n').find((uri) => /\/debian\/?$/.test(uri)) ?? ''
+  return mirror.replace(/\/$/, '')
 }
 export const MIRROR = process.env.CRICKET_VM_MIRROR ?? ownMirror()
 export const CACHE = join(process.env.XDG_CACHE_HOME || '/var/cache', 'cricket-vm')
