@@ -10,6 +10,10 @@ export const isAbsolutePath = (path: string): boolean => path.startsWith('/') &&
 export const absolutePath = () =>
   z.string().overwrite(tidyPath).refine(isAbsolutePath, { error: 'must be an absolute path' })
 
+/** A directory of ours, which must not be the root of everything. */
+export const directory = () =>
+  absolutePath().refine((path) => path !== '/', { error: 'must not be the root directory' })
+
 /** A mapping of keys. A section that is left empty in the file (all its keys commented out) counts as not set. */
 export const section = <Shape extends z.ZodRawShape>(shape: Shape) =>
   z.preprocess((value) => value ?? {}, z.strictObject(shape))

@@ -3,36 +3,26 @@
  * is undone; the record comes first, so that a daemon that dies on the way undoes it at its next start.
  */
 
-import { randomBytes } from 'node:crypto'
-import { mkdir, writeFile } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
+import { mkdir } from 'node:fs/promises'
+import { dirname } from 'node:path'
 import type { RunnableImage } from '#image/image-store.ts'
 import { isKind, RuntimeError } from '#proto/errors.ts'
 import type { ContainerConfig } from '#proto/generated/api.ts'
 import { Rollback } from '#storage/rollback.ts'
-import { nowNs } from '../clock.ts'
 import { type ContainerId, mintContainerId } from '../ids.ts'
-import { launchMonitor, placement } from '../monitor/launch-monitor.ts'
-import type { MonitorClient } from '../monitor/monitor-client.ts'
-import { cgroupsPath, hostCgroupPath } from '../oci/cgroup-path.ts'
+import { hostCgroupPath } from '../oci/cgroup-path.ts'
 import { runtimeCli } from '../oci/runtime-cli.ts'
-import { type RuntimeHandler, runtimeUsed } from '../oci/runtime-handlers.ts'
-import { namespaceModes } from '../oci/spec/namespaces.ts'
-import { specText } from '../oci/spec/types.ts'
 import { validateContainerConfig } from '../oci/spec/validate.ts'
 import type { Parts } from '../parts.ts'
 import { sameConfig } from '../same-config.ts'
-import { podIdMap, type Sandbox } from '../sandbox/sandbox.ts'
-import { letPass } from '../sandbox/user-namespaces.ts'
-import { containerFileLabel, contextOption } from '../selinux/file-labels.ts'
+import type { Sandbox } from '../sandbox/sandbox.ts'
 import { untilUndone } from '../undoing.ts'
-import { unbindSources } from './bound-mounts.ts'
-import { type BuiltSpec, buildSpec } from './build-spec.ts'
 import { checkRequest } from './check-request.ts'
-import { configuredRlimits } from './configured.ts'
-import { type Container, type ContainerRecord, containerKey } from './container.ts'
-import { imageVolumes, mountImageVolumes } from './image-volumes.ts'
+import { containerKey } from './container.ts'
+import { makeBundle } from './make-bundle.ts'
+import { newRecord } from './new-record.ts'
 import { removeFiles } from './remove-files.ts'
+import { startMonitor } from './start-monitor.ts'
 import { watchExit } from './watch-exit.ts'
 
 export type CreateNeeds = Pick<
@@ -136,7 +126,7 @@ async function create(
   const input = { sandbox, container, image, handler }
   operation.enter('rootfs and monitor')
   // The monitor starts while the rootfs is mounted and the spec is written: neither needs the other.
-  const [launched, bundled] = await Promise.allSettled([launch(needs, input), makeBundle(needs, input, rollback)])
+  const [launched, bundled] = await Promise.allSettled([startMonitor(needs, input), makeBundle(needs, input, rollback)])
   if (launched.status === 'fulfilled') rollback.defer('monitor', () => launched.value.shutdown())
   if (bundled.status === 'rejected') throw bundled.reason
   if (launched.status === 'rejected') throw launched.reason
@@ -199,104 +189,7 @@ function requireImage(needs: CreateNeeds, config: ContainerConfig): RunnableImag
   return image
 }
 
-interface NewContainer {
-  readonly id: ContainerId
-  readonly key: string
-  readonly config: ContainerConfig
-  readonly image: RunnableImage
-  readonly handler: RuntimeHandler
-}
-
-function newRecord(needs: CreateNeeds, sandbox: Sandbox, own: NewContainer): ContainerRecord {
-  const { id, key, config, image, handler } = own
-  const directory = sandbox.record.config.logDirectory
-  const parent = sandbox.record.config.linux?.cgroupParent ?? ''
-  return {
-    version: 1,
-    id,
-    key,
-    sandboxId: sandbox.record.id,
-    createdAt: nowNs(),
-    runtimeHandler: sandbox.record.runtimeHandler,
-    runtime: runtimeUsed(handler),
-    bootId: needs.bootId,
-    config,
-    imageId: image.id,
-    imageRef: image.repoDigests[0] ?? image.id,
-    imageVolumes: imageVolumes(needs.images, config),
-    ...(directory && config.logPath && { logPath: join(directory, config.logPath) }),
-    cgroupsPath: cgroupsPath(needs.config.cgroupDriver, parent, id),
-    cookie: randomBytes(16).toString('hex'),
-  }
-}
-
 /** The kubelet makes the pod's log directory itself; other clients may not. */
 async function makeLogDirectory(logPath: string | undefined): Promise<void> {
   if (logPath) await mkdir(dirname(logPath), { recursive: true, mode: 0o755 })
-}
-
-function launch(needs: CreateNeeds, { sandbox, container, handler }: BundleInput): Promise<MonitorClient> {
-  const { record } = container
-  const { config } = record
-  return launchMonitor({
-    program: needs.monitorProgram,
-    dir: needs.paths.container(record.id).dir,
-    linux: needs.linux,
-    log: needs.log.child({ container: record.id }),
-    spares: needs.spares,
-    options: {
-      id: record.id,
-      cookie: record.cookie,
-      runtime: { path: handler.path, root: handler.root, systemdCgroup: needs.config.cgroupDriver === 'systemd' },
-      terminal: config.tty,
-      stdin: config.stdin,
-      stdinOnce: config.stdinOnce,
-      ...(record.logPath && { logPath: record.logPath, logDirectory: sandbox.record.config.logDirectory }),
-      // The monitor's own limit, which its engine raises, must not become the container's.
-      ...(!configuredRlimits(needs.config).some(({ type }) => type === 'RLIMIT_NOFILE') && { openFiles: 1024 }),
-      ...placement(needs.config),
-      ...(needs.config.monitor.journal && { journal: true, journalFields: journalFields(record, sandbox) }),
-      cgroupPath: record.cgroupsPath,
-      sharedPidNamespace: namespaceModes(config, sandbox.record.config).pid !== 'container',
-      createTimeoutMs: handler.createTimeoutSeconds * 1000,
-    },
-  })
-}
-
-/** Whose output an entry of the journal is. A field without a value is left out. */
-function journalFields({ config }: ContainerRecord, sandbox: Sandbox): Record<string, string> {
-  const { metadata } = sandbox.record.config
-  const fields = {
-    CONTAINER_NAME: config.metadata?.name,
-    POD_NAME: metadata?.name,
-    POD_NAMESPACE: metadata?.namespace,
-    POD_UID: metadata?.uid,
-  }
-  return Object.fromEntries(Object.entries(fields).flatMap(([name, value]) => (value ? [[name, value]] : [])))
-}
-
-interface BundleInput {
-  readonly sandbox: Sandbox
-  readonly container: Container
-  readonly image: RunnableImage
-  readonly handler: RuntimeHandler
-}
-
-async function makeBundle(needs: CreateNeeds, input: BundleInput, rollback: Rollback): Promise<BuiltSpec> {
-  const { id } = input.container.record
-  const paths = needs.paths.container(id)
-  const idMap = podIdMap(input.sandbox.record.config)
-  await letPass(paths.dir, idMap)
-  await mkdir(paths.volumes, { mode: 0o711 })
-  const label = containerFileLabel(needs.specHost, input.sandbox.record, input.container.record.config)
-  const layers = input.image.diffIds
-  const options = contextOption(label)
-  await needs.storage.rootfs.create({ id, layers, mountpoint: paths.rootfs, idMap, options })
-  rollback.defer('rootfs', () => needs.storage.rootfs.remove(id))
-  const volumes = await mountImageVolumes(needs, paths, input.container.record, rollback, { idMap, options })
-  rollback.defer('seccomp listener', () => needs.seccompNotifier.forget(id))
-  rollback.defer('mounts', () => unbindSources(needs, paths, input.container.record.config))
-  const built = await buildSpec(needs, { ...input, volumes })
-  await writeFile(paths.spec, specText(built.spec), { mode: 0o600 })
-  return built
 }

@@ -1,0 +1,42 @@
+/** The bundle of a container that is being made: its root file system, its image volumes and its `config.json`. */
+import { mkdir, writeFile } from 'node:fs/promises'
+import type { RunnableImage } from '#image/image-store.ts'
+import type { Rollback } from '#storage/rollback.ts'
+import type { RuntimeHandler } from '../oci/runtime-handlers.ts'
+import { specText } from '../oci/spec/types.ts'
+import type { Parts } from '../parts.ts'
+import { podIdMap, type Sandbox } from '../sandbox/sandbox.ts'
+import { letPass } from '../sandbox/user-namespaces.ts'
+import { containerFileLabel, contextOption } from '../selinux/file-labels.ts'
+import { unbindSources } from './bound-mounts.ts'
+import { type BuiltSpec, buildSpec, type SpecNeeds } from './build-spec.ts'
+import type { Container } from './container.ts'
+import { mountImageVolumes } from './image-volumes.ts'
+
+type BundleNeeds = SpecNeeds & Pick<Parts, 'storage'>
+
+interface BundleInput {
+  readonly sandbox: Sandbox
+  readonly container: Container
+  readonly image: RunnableImage
+  readonly handler: RuntimeHandler
+}
+
+export async function makeBundle(needs: BundleNeeds, input: BundleInput, rollback: Rollback): Promise<BuiltSpec> {
+  const { id } = input.container.record
+  const paths = needs.paths.container(id)
+  const idMap = podIdMap(input.sandbox.record.config)
+  await letPass(paths.dir, idMap)
+  await mkdir(paths.volumes, { mode: 0o711 })
+  const label = containerFileLabel(needs.specHost, input.sandbox.record, input.container.record.config)
+  const layers = input.image.diffIds
+  const options = contextOption(label)
+  await needs.storage.rootfs.create({ id, layers, mountpoint: paths.rootfs, idMap, options })
+  rollback.defer('rootfs', () => needs.storage.rootfs.remove(id))
+  const volumes = await mountImageVolumes(needs, paths, input.container.record, rollback, { idMap, options })
+  rollback.defer('seccomp listener', () => needs.seccompNotifier.forget(id))
+  rollback.defer('mounts', () => unbindSources(needs, paths, input.container.record.config))
+  const built = await buildSpec(needs, { ...input, volumes })
+  await writeFile(paths.spec, specText(built.spec), { mode: 0o600 })
+  return built
+}
