@@ -59,6 +59,8 @@ test('a failure of the backend is a status with reason and code; what is interna
     assert.deepEqual(JSON.parse(await error.whole()), { metadata: {}, status: 'Failure', ...expected })
     assert.equal(await stdout.whole(), '')
   }
+  const faults: string[] = []
+  await until('the internal one is logged', () => faults.push(...stage.takeFaults()) === 1)
 })
 
 test('stdin ends where the client closes its half, and arrives whole: 20 MB in frames of many sizes', async (t) => {
