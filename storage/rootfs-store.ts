@@ -1,6 +1,6 @@
 /** Root file systems of containers: a writable directory of their own over the layers of an image, joined by overlayfs. */
 import { randomBytes } from 'node:crypto'
-import { chmod, chown, mkdir, readdir, rename, rmdir } from 'node:fs/promises'
+import { chmod, chown, mkdir, readdir, rename, rmdir, stat } from 'node:fs/promises'
 import { join, relative } from 'node:path'
 import * as z from 'zod'
 import { isErrno } from '#linux/errno.ts'
@@ -16,9 +16,10 @@ import type { LayerInfo, LayerStore } from './layer-store.ts'
 import { type Layout, recordIn, upperIn, workIn } from './layout.ts'
 import { readRecord, writeRecord } from './record.ts'
 import { Rollback } from './rollback.ts'
+import { type MeasuredUsage, WritableUsage } from './snapshot/writable-usage.ts'
 import type { WorkerPool } from './tar/worker-pool.ts'
 import type { Trash } from './trash.ts'
-import { addUsage, NO_USAGE, type Usage } from './tree/measure-tree.ts'
+import type { Usage } from './tree/measure-tree.ts'
 
 const IdRange = z.object({ hostId: z.int(), size: z.int() })
 
@@ -74,11 +75,16 @@ export class RootfsStore {
   readonly #parts: RootfsStoreParts
   /** undefined: there, but its record is damaged; it can only be removed. */
   readonly #records = new Map<string, RootfsRecord | undefined>()
-  readonly #measured = new Map<string, Usage>()
+  readonly #usage: WritableUsage
   readonly #locks = new KeyedLock()
 
   private constructor(parts: RootfsStoreParts) {
     this.#parts = parts
+    const { log, workers } = parts
+    this.#usage = new WritableUsage({
+      log,
+      measure: (id, signal) => workers.run('measure', { directory: upperIn(this.#directory(id)) }, signal),
+    })
   }
 
   static async open(parts: RootfsStoreParts): Promise<RootfsStore> {
@@ -89,6 +95,8 @@ export class RootfsStore {
       const found = await readRecord(recordIn(join(parts.layout.rootfs, id)), RootfsRecord)
       if (found.is !== 'whole') parts.log.error('A container rootfs has no usable record', { id, why: found.is })
       store.#records.set(id, found.is === 'whole' ? found.record : undefined)
+      store.#usage.add(id)
+      if (found.is === 'whole') store.#usage.setWritten(id, parts.linux.isMountpoint(found.record.mountpoint))
     }
     return store
   }
@@ -141,6 +149,7 @@ export class RootfsStore {
       const stack = this.#layersOf(record)
       await this.#makeDirectory(record, rootOf(stack), rollback)
       await this.#mount(record, stack, rollback)
+      this.#usage.add(id, await allocated(upperIn(this.#directory(id))))
     } catch (error) {
       throw asDiskError(error, `Cannot create rootfs "${id}"`)
     }
@@ -157,6 +166,7 @@ export class RootfsStore {
       if (!linux.isMountpoint(mountpoint)) await this.#mount(record, this.#layersOf(record), rollback)
       await writeRecord(recordIn(this.#directory(id)), record, { durable: false })
       this.#records.set(id, record)
+      this.#usage.setWritten(id, true)
     } catch (error) {
       throw asDiskError(error, `Cannot mount rootfs "${id}"`)
     }
@@ -167,6 +177,7 @@ export class RootfsStore {
   async unmount(id: string): Promise<void> {
     using _ = await this.#locks.take(id)
     this.#unmount(this.#records.get(id))
+    this.#usage.setWritten(id, false)
   }
 
   /** Unmounts and removes. Idempotent. The files go in the background. */
@@ -178,20 +189,28 @@ export class RootfsStore {
     await this.#parts.trash.take(this.#directory(id))
     if (record !== undefined) await rmdir(record.mountpoint).catch(() => {})
     this.#records.delete(id)
-    this.#measured.delete(id)
+    this.#usage.remove(id)
   }
 
-  /** What a container wrote: walks its writable layer, in a worker. Throws not-found. */
-  async usage(id: string, signal?: AbortSignal): Promise<Usage> {
+  /** What a container wrote, at once: as last measured, which may be a while ago. Undefined when unknown or not measured yet. */
+  usageOf(id: string): MeasuredUsage | undefined {
+    return this.#usage.of(id)
+  }
+
+  /** Measures what a container wrote: walks its writable layer, in a worker. Throws not-found. */
+  async measure(id: string): Promise<MeasuredUsage> {
     this.#record(id)
-    const usage = await this.#parts.workers.run('measure', { directory: upperIn(this.#directory(id)) }, signal)
-    if (this.#records.has(id)) this.#measured.set(id, usage)
-    return usage
+    return this.#usage.measure(id)
   }
 
-  /** The sum of what `usage` last measured; no walk. */
-  measured(): Usage {
-    return [...this.#measured.values()].reduce(addUsage, NO_USAGE)
+  /** The sum of what `usageOf` answers. */
+  usage(): Usage {
+    return this.#usage.total()
+  }
+
+  /** Ends measuring. */
+  close(): Promise<void> {
+    return this.#usage.close()
   }
 
   #record(id: string): RootfsRecord {
@@ -302,6 +321,12 @@ export class RootfsStore {
 /** An id of an image as the host sees it in a writable layer; one that is not mapped belongs to nobody, so to root. */
 const hostId = (id: number, isMapped: boolean, range: Ids | undefined): number =>
   isMapped && range ? range.hostId + (id < range.size ? id : 0) : id
+
+/** Of an empty directory. */
+const allocated = async (directory: string): Promise<Usage> => ({
+  bytes: (await stat(directory)).blocks * 512,
+  inodes: 1,
+})
 
 type RootOf = NonNullable<LayerInfo['root']>
 

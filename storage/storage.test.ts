@@ -201,10 +201,11 @@ describe('a rootfs', () => {
     ])
     writeFileSync(join(target, 'etc/passwd'), 'x'.repeat(10_000))
     rmSync(join(target, 'app'), { recursive: true })
-    const usage = await storage.rootfs.usage('c')
+    const usage = await storage.rootfs.measure('c')
     assert.equal(usage.inodes, 4)
     assert.ok(usage.bytes >= 12_288)
-    assert.deepEqual(storage.usage().containers, usage)
+    assert.deepEqual(storage.rootfs.usageOf('c'), usage)
+    assert.deepEqual(storage.usage().containers, { bytes: usage.bytes, inodes: usage.inodes })
     assert.deepEqual(
       storage.layers.list().map(({ path }) => describeTree(path)),
       before,
@@ -281,7 +282,7 @@ describe('a rootfs', () => {
       await assert.rejects(storage.rootfs.create({ id, layers, mountpoint: target }), (error) =>
         isKind(error, 'invalid-argument'),
       )
-    await assert.rejects(storage.rootfs.usage('unknown'), (error) => isKind(error, 'not-found'))
+    await assert.rejects(storage.rootfs.measure('unknown'), (error) => isKind(error, 'not-found'))
   })
 
   it('without layers is an empty directory one can write to', async (t) => {

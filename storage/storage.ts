@@ -47,6 +47,8 @@ export interface Storage {
 /** Unpacking keeps a core busy and inflating another; more at once only costs memory. */
 const UNPACKERS = { size: 2, idleMs: 10_000 }
 const SWEEPERS = { size: 1, idleMs: 5_000 }
+/** Apart from the sweepers: a long walk must not keep a container waiting that needs a fix-up. */
+const METERS = { size: 1, idleMs: 5_000 }
 
 /** Throws failed-precondition when another process has this root open or a newer program made it. */
 export const openStorage = async ({ root, linux, log, limits }: StorageOptions): Promise<Storage> => {
@@ -55,6 +57,7 @@ export const openStorage = async ({ root, linux, log, limits }: StorageOptions):
   const lock = takeLock(layout, linux)
   const unpackers = new WorkerPool(UNPACKERS)
   const sweepers = new WorkerPool(SWEEPERS)
+  const meters = new WorkerPool(METERS)
   try {
     await checkVersion(layout)
     await startPool()
@@ -74,26 +77,26 @@ export const openStorage = async ({ root, linux, log, limits }: StorageOptions):
       ...(limits !== undefined && { limits }),
     })
     const fixUps = await FixUpStore.open({ layout, linux, workers: sweepers, trash })
-    const rootfs = await RootfsStore.open({ layout, linux, log, layers, fixUps, workers: sweepers, trash })
+    const rootfs = await RootfsStore.open({ layout, linux, log, layers, fixUps, workers: meters, trash })
     return {
       mapsIds: overlaysMapIds() && linux.canMapIds(root),
       root,
       blobs,
       layers,
       rootfs,
-      usage: () => ({ images: addUsage(blobs.usage(), layers.usage()), containers: rootfs.measured() }),
+      usage: () => ({ images: addUsage(blobs.usage(), layers.usage()), containers: rootfs.usage() }),
       collectGarbage: ({ keep }) => collectGarbage({ keep, layers, fixUps, rootfs, log }),
       trashEmptied: () => trash.emptied(),
       close: async () => {
         trash.close()
-        await layers.close()
-        await Promise.all([unpackers.close(), sweepers.close()])
+        await Promise.all([layers.close(), rootfs.close()])
+        await Promise.all([unpackers.close(), sweepers.close(), meters.close()])
         await syncRoot(root, linux, log)
         lock.release()
       },
     }
   } catch (error) {
-    await Promise.all([unpackers.close(), sweepers.close()])
+    await Promise.all([unpackers.close(), sweepers.close(), meters.close()])
     lock.release()
     throw error
   }
