@@ -3,6 +3,7 @@
 import { writeFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { stringify } from 'yaml'
+import { apart } from './apart.ts'
 import { Runtime, type RuntimeProgram } from './runtime.ts'
 import type { Site } from './site.ts'
 
@@ -50,10 +51,11 @@ export const cricketProgram = (site: Site, configPath = site.path('config.yaml')
   ...(process.env.CRICKET_NODE_FLAGS !== undefined && { env: { CRICKET_NODE_FLAGS: process.env.CRICKET_NODE_FLAGS } }),
 })
 
-/** Configures and starts the daemon. */
-export async function startCricket(site: Site, config: CricketConfig = {}): Promise<Runtime> {
+/** Configures and starts the daemon. @param isApart on a root directory of its own; see `writtenApart` */
+export async function startCricket(site: Site, config: CricketConfig = {}, isApart = false): Promise<Runtime> {
   await writeCricketConfig(site, config)
-  const runtime = new Runtime(cricketProgram(site))
+  const program = cricketProgram(site)
+  const runtime = new Runtime(isApart ? apart(site, program) : program)
   await runtime.start()
   return runtime
 }

@@ -35,17 +35,19 @@ export interface WorldOptions {
   pulled?: boolean
   /** Each test goes on where the last one ended: pods of a failed test stay. */
   oneStory?: boolean
+  /** Whether the daemon writes into a root directory of its own, so that `writtenApart` tells what. */
+  isApart?: boolean
 }
 
 /** Registers the hooks of the surrounding suite; the world is there when its first test begins. */
-export function useWorld({ config = {}, pulled = true, oneStory = false }: WorldOptions = {}): World {
+export function useWorld({ config = {}, pulled = true, oneStory = false, isApart = false }: WorldOptions = {}): World {
   let parts: Parts | undefined
   const there = (): Parts => {
     if (!parts) throw new Error('the world is there only while tests run')
     return parts
   }
   before(async () => {
-    parts = await makeParts(config)
+    parts = await makeParts(config, isApart)
     if (pulled) await parts.runtime.cri.images.pullImage({ image: imageSpec(parts.image) })
   })
   afterEach(async (test) => {
@@ -88,17 +90,17 @@ interface Parts {
   busybox: OciImage
 }
 
-async function makeParts(config: CricketConfig): Promise<Parts> {
+async function makeParts(config: CricketConfig, isApart: boolean): Promise<Parts> {
   const site = await createSite()
   const registry = await startRegistry(site.dir)
   const busybox = await busyboxImage()
   await pushImage(registry.url, 'busybox', '1', busybox)
-  const runtime = await startRuntime(site, registry, config)
+  const runtime = await startRuntime(site, registry, config, isApart)
   return { site, registry, registryPid: registry.pid, runtime, busybox, image: `${registry.host}/busybox:1` }
 }
 
-async function startRuntime(site: Site, registry: Registry, config: CricketConfig): Promise<Runtime> {
-  if (!isPeer) return startCricket(site, { insecureRegistries: [registry.host], ...config })
+async function startRuntime(site: Site, registry: Registry, config: CricketConfig, isApart: boolean): Promise<Runtime> {
+  if (!isPeer) return startCricket(site, { insecureRegistries: [registry.host], ...config }, isApart)
   await pushImage(registry.url, 'pause', '1', await makePauseImage(site))
   return startContainerd(site, `${registry.host}/pause:1`)
 }

@@ -42,7 +42,7 @@ export const describeLeftovers = (found: Leftover[]): string =>
 
 async function look(site: Site, except: number[]): Promise<Leftover[]> {
   const [mounts, processes, cgroups, links, rules, tables, addresses] = await Promise.all([
-    mountsOf(site),
+    mountsSeenBy(site, ['self', ...except]),
     processesOf(site, except),
     cgroupsOf(site),
     linksOf(site),
@@ -60,13 +60,19 @@ async function look(site: Site, except: number[]): Promise<Leftover[]> {
   ]
 }
 
+/** Mount points under the directory, as these processes see them: a daemon may have a mount namespace of its own. */
+async function mountsSeenBy(site: Site, pids: (number | 'self')[]): Promise<string[]> {
+  const seen = await Promise.all(pids.map((pid) => mountsOf(site, pid)))
+  return [...new Set(seen.flat())]
+}
+
 /** Mount points under the directory, later mounts first. Pinned namespaces are mounts too. */
-async function mountsOf(site: Site): Promise<string[]> {
-  const text = await readFile('/proc/self/mountinfo', 'utf8')
+async function mountsOf(site: Site, pid: number | 'self' = 'self'): Promise<string[]> {
+  const text = await readFile(`/proc/${pid}/mountinfo`, 'utf8').catch(() => '')
   return text
     .split('\n')
     .map((line) => line.split(' ')[4] ?? '')
-    .filter((mountpoint) => mountpoint.startsWith(`${site.dir}/`))
+    .filter((mountpoint) => mountpoint.startsWith(`${site.dir}/`) && mountpoint !== site.path('apart'))
     .reverse()
 }
 

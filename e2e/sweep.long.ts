@@ -13,6 +13,7 @@ import { inspect } from 'node:util'
 import { status } from '@grpc/grpc-js'
 import * as fc from 'fast-check'
 import { NamespaceMode, PodSandboxConfig } from '#proto/generated/api.ts'
+import { writtenApart } from './apart.ts'
 import { type Canary, makeCanary } from './canary.ts'
 import { CriError } from './cri-client.ts'
 import { useWorld } from './harness.ts'
@@ -50,7 +51,8 @@ interface Lane {
 }
 
 describe('the daemon', () => {
-  const world = useWorld()
+  // Other programs of the machine make files too: only what this daemon makes is looked at.
+  const world = useWorld({ isApart: true })
   let canary: Canary
   const lanes: Lane[] = []
 
@@ -138,7 +140,7 @@ describe('the daemon', () => {
 
   it(`answers ${REQUESTS} odd requests`, async (t) => {
     t.diagnostic(`seed ${SEED}`)
-    const strangers = strangePlaces()
+    const strangers = strangeCgroups()
     const work = fc.sample(oddRequests, { numRuns: 2 * REQUESTS, seed: SEED }).entries()
     const began = performance.now()
     const run = async (lane: Lane) => {
@@ -155,7 +157,8 @@ describe('the daemon', () => {
     t.diagnostic(`${seconds(began)}, slowest refusal ${slowestRefusal.toFixed(0)} ms: ${figures()}`)
     await assertNoHang()
     canary.assertUnharmed()
-    assert.deepEqual(strangePlaces(), strangers)
+    assert.deepEqual(writtenApart(world.site, world.runtime.pid), [])
+    assert.deepEqual(strangeCgroups(), strangers)
     for (const { sandboxId } of lanes) await removePod(world.cri, sandboxId)
     await world.assertNothingLeft()
   })
@@ -180,10 +183,11 @@ describe('the daemon', () => {
 
 const seconds = (began: number): string => `${((performance.now() - began) / 1000).toFixed(0)} s`
 
-/** Which places that a text of a request could name are there, and what lies in the root directory. */
-function strangePlaces(): string[] {
+/** Which cgroups that a text of a request could name are there. */
+function strangeCgroups(): string[] {
   const names = TEXTS.filter((text) => text.length < 100 && !text.includes('\0') && !/[/.]{1,2}$/.test(text))
-  const bases = ['/', '/sys/fs/cgroup', '/sys/fs/cgroup/memory', '/sys/fs/cgroup/cpu', '/tmp', '/run', '/var/lib']
-  const places = bases.flatMap((base) => names.map((name) => join(base, name)))
-  return [...places.filter((place) => existsSync(place)), ...readdirSync('/').map((name) => `/${name}`)]
+  const top = '/sys/fs/cgroup'
+  const hierarchies = readdirSync(top, { withFileTypes: true }).filter((entry) => entry.isDirectory())
+  const bases = [top, ...hierarchies.map(({ name }) => join(top, name))]
+  return bases.flatMap((base) => names.map((name) => join(base, name))).filter((place) => existsSync(place))
 }
