@@ -1,13 +1,14 @@
 /**
  * The image records on disk and in memory. Writes are one after the other: new content durable, then published. What
- * cannot be read is put aside under quarantine/ and forgotten; the next pull of that image makes it whole again.
+ * cannot be read is put aside under quarantine/ and forgotten; the next pull of that image makes it whole again. An image
+ * that misses a layer is not shown, but its record and its other layers stay: the next pull fetches what is missing.
  *
  * A tag that moves from image A to image B is two files. B is written first, with a higher revision, so that a crash in
  * between leaves both with the tag and the next start gives it to B. A's file is brought up to date before B could ever
  * be removed, or A would get the tag back.
  */
 
-import { mkdir, readdir, rename, unlink } from 'node:fs/promises'
+import { readdir, rename, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isErrno } from '#linux/errno.ts'
 import type { Linux } from '#linux/linux.ts'
@@ -15,6 +16,7 @@ import { messageOf, RuntimeError } from '#proto/errors.ts'
 import type { Log } from '#proto/log.ts'
 import { KeyedLock } from '#storage/keyed-lock.ts'
 import { readRecord, writeRecord } from '#storage/record.ts'
+import { makeDirectory } from '#storage/sync-directory.ts'
 import { Catalog } from './catalog.ts'
 import type { ImageId } from './image-id.ts'
 import { type ImageRecord, type StoredRecord, storedRecordField, toStored } from './image-record.ts'
@@ -25,7 +27,13 @@ export interface ImageRecordsInput {
   readonly linux: Linux
   readonly log: Log
   /** Whether everything that the image needs to run is there. */
-  readonly isComplete: (image: ImageRecord) => Promise<boolean>
+  readonly isComplete: (image: ImageRecord) => boolean
+}
+
+/** An image that cannot be used until it is pulled again. */
+export interface IncompleteImage {
+  readonly image: ImageRecord
+  readonly sinceMs: number
 }
 
 const QUARANTINE = 'quarantine'
@@ -37,13 +45,14 @@ export class ImageRecords {
   readonly #writing = new KeyedLock()
   #stored: ReadonlyMap<ImageId, StoredRecord>
   #catalog: Catalog
+  #incomplete: ReadonlyMap<ImageId, IncompleteImage> = new Map()
   /** Images whose file still claims a tag that has moved. */
   readonly #lagging = new Set<ImageId>()
 
   private constructor(input: ImageRecordsInput, found: readonly StoredRecord[]) {
     this.#input = input
     this.#stored = withoutStaleTags(found)
-    this.#catalog = catalogOf(this.#stored)
+    this.#catalog = this.#look()
     for (const { image } of found) {
       if (this.#stored.get(image.id)?.image.repoTags.length !== image.repoTags.length) this.#lagging.add(image.id)
     }
@@ -51,7 +60,8 @@ export class ImageRecords {
 
   /** Reads all records; never fails because of a bad one. */
   static async open(input: ImageRecordsInput): Promise<ImageRecords> {
-    await mkdir(join(input.root, QUARANTINE), { recursive: true, mode: 0o700 })
+    await makeDirectory(input.root)
+    await makeDirectory(join(input.root, QUARANTINE))
     const found: StoredRecord[] = []
     for (const name of (await readdir(input.root)).sort()) {
       if (UNFINISHED.test(name)) await unlink(join(input.root, name))
@@ -61,8 +71,24 @@ export class ImageRecords {
     return new ImageRecords(input, found)
   }
 
+  /** The images that can be used. */
   get catalog(): Catalog {
     return this.#catalog
+  }
+
+  /** Those that miss a layer. */
+  get incomplete(): readonly IncompleteImage[] {
+    return [...this.#incomplete.values()]
+  }
+
+  /** All of them. */
+  get everything(): Catalog {
+    return new Catalog([...this.#stored.values()].map(({ image }) => image))
+  }
+
+  /** To be called when a layer went. */
+  recheck(): void {
+    this.#catalog = this.#look()
   }
 
   /**
@@ -110,7 +136,20 @@ export class ImageRecords {
 
   #publish(stored: ReadonlyMap<ImageId, StoredRecord>): void {
     this.#stored = stored
-    this.#catalog = catalogOf(stored)
+    this.#catalog = this.#look()
+  }
+
+  /** Which images are complete, and since when the others are not. */
+  #look(): Catalog {
+    const images = [...this.#stored.values()].map(({ image }) => image)
+    const lacking = images.filter((image) => !this.#input.isComplete(image))
+    const before = this.#incomplete
+    this.#incomplete = new Map(
+      lacking.map((image) => [image.id, { image, sinceMs: before.get(image.id)?.sinceMs ?? Date.now() }]),
+    )
+    for (const { id, repoTags } of lacking)
+      if (!before.has(id)) this.#input.log.error('Image misses a layer; pull it again', { id, repoTags })
+    return new Catalog(images.filter(({ id }) => !this.#incomplete.has(id)))
   }
 
   #nextRevision(): number {
@@ -133,9 +172,6 @@ export class ImageRecords {
 
 const fileName = (id: ImageId): string => `${id.replace(':', '-')}.json`
 
-const catalogOf = (stored: ReadonlyMap<ImageId, StoredRecord>): Catalog =>
-  new Catalog([...stored.values()].map(({ image }) => image))
-
 const merge = (before: ImageRecord, now: ImageRecord): ImageRecord => ({
   ...now,
   repoTags: union(now.repoTags, before.repoTags),
@@ -149,22 +185,13 @@ const loadOrQuarantine = async (input: ImageRecordsInput, name: string): Promise
   const path = join(input.root, name)
   const read = await readRecord(path, storedRecordField)
   if (read.is === 'missing') return undefined
-  const why = read.is === 'damaged' ? read.why : await whyUnusable(input, name, read.record)
-  if (read.is === 'whole' && why === undefined) return read.record
+  if (read.is === 'whole' && fileName(read.record.image.id) === name) return read.record
+  const why = read.is === 'damaged' ? read.why : 'is the record of another image'
   const aside = join(input.root, QUARANTINE, `${name}.${Date.now()}`)
   input.log.error('Image record is damaged, put aside; pull the image again', { path, aside, why })
   await rename(path, aside)
   input.linux.fsyncDirectory(input.root)
   return undefined
-}
-
-const whyUnusable = async (
-  input: ImageRecordsInput,
-  name: string,
-  { image }: StoredRecord,
-): Promise<string | undefined> => {
-  if (fileName(image.id) !== name) return 'is the record of another image'
-  return (await input.isComplete(image)) ? undefined : 'misses a layer'
 }
 
 /** Newest first keeps the tag. */

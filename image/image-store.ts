@@ -12,7 +12,7 @@ import { collectGarbage } from './collect-garbage.ts'
 import { authKey, type RegistryAuth, readCredentials } from './credentials/credentials.ts'
 import type { ImageId } from './image-id.ts'
 import type { ImageRecord } from './image-record.ts'
-import { ImageRecords } from './image-records.ts'
+import { ImageRecords, type IncompleteImage } from './image-records.ts'
 import type { ImagesConfig } from './images-config.ts'
 import { importLayout } from './import-layout.ts'
 import { JoinPulls } from './join-pulls.ts'
@@ -68,11 +68,13 @@ const LOOK_MS = 5_000
 /** Downloads of all pulls at one time; each may use fewer. */
 const ALL_DOWNLOADS = 6
 const COLLECT_BYTES = 16 * 2 ** 20
+/** An image that lost a layer keeps the others for so long, so that only that one is fetched when it is pulled again. */
+const KEEP_INCOMPLETE_MS = 24 * 60 * 60 * 1000
 
 /** Opens the records and makes the parts; nothing is fetched or collected. */
 export const openImages = async (input: OpenImages): Promise<Images> => {
   const { storage, root, linux, log } = input
-  const isComplete = async ({ diffIds }: ImageRecord): Promise<boolean> => diffIds.every((id) => storage.layers.has(id))
+  const isComplete = ({ diffIds }: ImageRecord): boolean => diffIds.every((id) => storage.layers.has(id))
   return new Images(input, await ImageRecords.open({ root, linux, log, isComplete }))
 }
 
@@ -166,7 +168,7 @@ export class Images {
    * @throws RuntimeError failed-precondition when a container uses it
    */
   async remove(text: string): Promise<void> {
-    const image = this.resolve(text)
+    const image = this.resolve(text) ?? this.#records.everything.find(text)
     if (!image) return
     if (this.#input.inUse(image.id)) {
       throw new RuntimeError('failed-precondition', `Image "${image.id}" is in use by a container`)
@@ -185,7 +187,19 @@ export class Images {
   /** Removes layers and documents that nothing needs; for a slow timer, so that failed pulls leave nothing for ever. */
   async collectGarbage(): Promise<void> {
     const { storage } = this.#input
-    await collectGarbage({ storage, leases: this.#leases, images: () => this.list() })
+    for (const { image, sinceMs } of this.#records.incomplete)
+      if (Date.now() - sinceMs > KEEP_INCOMPLETE_MS) await this.#records.remove(image.id)
+    await collectGarbage({ storage, leases: this.#leases, images: () => this.#records.everything.images })
+  }
+
+  /** Images that miss a layer, and are not shown until they are pulled again. */
+  incomplete(): readonly IncompleteImage[] {
+    return this.#records.incomplete
+  }
+
+  /** To be called when layers were found damaged and taken away. */
+  recheck(): void {
+    this.#records.recheck()
   }
 
   /** Bytes and inodes of images and of containers' own layers; cheap. */

@@ -107,15 +107,14 @@ export class LayerStore {
     return there ?? this.#unpacking.run(diffId, (own) => this.#unpack(diffId, blob, own), signal)
   }
 
-  /** Removes a layer that no rootfs uses: the caller knows. Idempotent. */
+  /** Removes a layer that no rootfs uses: the caller knows. Idempotent. After a power cut it may be there again, whole. */
   async remove(diffId: DiffId): Promise<void> {
-    const { layout, trash } = this.#parts
     const layer = this.#layers.get(diffId)
     if (layer !== undefined) {
       this.#layers.delete(diffId)
       this.#account(layer, -1)
     }
-    if (await trash.take(this.#directory(diffId))) await syncDirectory(layout.layers)
+    await this.#parts.trash.take(this.#directory(diffId))
   }
 
   /** Stops unpacking. */

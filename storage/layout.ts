@@ -5,6 +5,7 @@ import * as z from 'zod'
 import { readFileIfExists, writeFileAtomic } from '#linux/atomic-file.ts'
 import { RuntimeError } from '#proto/errors.ts'
 import { algorithmOf, type Digest, hexOf } from './digest.ts'
+import { makeDirectory, syncDirectory } from './sync-directory.ts'
 
 /** Goes up with every change that an older program would misread. */
 const LAYOUT_VERSION = 1
@@ -64,10 +65,11 @@ export const workIn = (directory: string): string => join(directory, 'work')
 
 /** Makes the directories that are missing. Nobody but root enters: images contain set-id programs (CVE-2021-41103). */
 export const createDirectories = async (layout: Layout): Promise<void> => {
-  await mkdir(layout.root, { recursive: true, mode: 0o700 })
+  await makeDirectory(layout.root)
   const { blobs, partialBlobs, layers, fixUps, rootfs, temp, trash, quarantine, mapped, empty } = layout
   const directories = [blobs, partialBlobs, layers, fixUps, rootfs, temp, trash, quarantine, mapped, empty]
   for (const directory of directories) await mkdir(directory, { recursive: true, mode: 0o700 })
+  await syncDirectory(layout.root)
 }
 
 const Version = z.object({ layout: z.int().positive() })

@@ -1,9 +1,13 @@
-/** Removal in two steps: a rename that is done at once and survives a crash, then the slow deletion in a worker. */
+/**
+ * Removal in two steps: a rename that is done at once, then the slow deletion in a worker. In between the renames are synced:
+ * a power cut that kept deletions but not the rename before them would leave half a tree where a whole one was.
+ */
 import { randomBytes } from 'node:crypto'
 import { readdir, rename } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { isErrno } from '#linux/errno.ts'
 import type { Log } from '#proto/log.ts'
+import { syncDirectory } from './sync-directory.ts'
 import type { WorkerPool } from './tar/worker-pool.ts'
 
 /** Removals come in bursts; one job takes them all. */
@@ -13,6 +17,8 @@ export class Trash {
   readonly #directory: string
   readonly #workers: WorkerPool
   readonly #log: Log
+  /** Directories that something was taken from since the last deletion. */
+  #sources = new Set<string>()
   #timer: NodeJS.Timeout | undefined
   #running: Promise<void> = Promise.resolve()
 
@@ -30,6 +36,7 @@ export class Trash {
       if (isErrno(error, 'ENOENT')) return false
       throw error
     }
+    this.#sources.add(dirname(path))
     this.#schedule()
     return true
   }
@@ -61,10 +68,21 @@ export class Trash {
     this.#timer ??= setTimeout(() => this.#empty(), GATHER_MS).unref()
   }
 
+  async #syncRenames(): Promise<void> {
+    const sources = [...this.#sources, this.#directory]
+    this.#sources = new Set()
+    for (const source of sources)
+      await syncDirectory(source).catch((error: unknown) => {
+        // Of a directory that is gone itself no name can come back.
+        if (!isErrno(error, 'ENOENT')) throw error
+      })
+  }
+
   #empty(): void {
     this.close()
     this.#running = this.#running.then(async () => {
       try {
+        await this.#syncRenames()
         const { failures } = await this.#workers.run('empty', { directory: this.#directory })
         for (const failure of failures)
           this.#log.warn('Cannot delete a removed tree, trying again at next start', { failure })

@@ -124,6 +124,24 @@ test('an object whose status alone is damaged stays, at its end', async (t) => {
   assert.equal(await readFile(join(home, 'quarantine', aside[0] ?? ''), 'utf8'), '{"sta')
 })
 
+test('records of before, without a checksum, are read', async (t) => {
+  const { store, home } = await openStore(t)
+  await store.create(thing('aaaa'), { state: 'new' })
+  await writeFile(join(home, 'aaaa', 'config.json'), JSON.stringify({ ...thing('aaaa'), at: '7' }))
+  await writeFile(join(home, 'aaaa', 'status.json'), '{"state":"old"}')
+  const again = (await openStore(t, home)).store
+  assert.equal(again.get('aaaa')?.record.at, 7n)
+  assert.deepEqual(again.get('aaaa')?.status, { state: 'old' })
+})
+
+test('a record that is one letter off is not believed', async (t) => {
+  const { store, home } = await openStore(t)
+  await store.create(thing('aaaa'), { state: 'new' })
+  const path = join(home, 'aaaa', 'config.json')
+  await writeFile(path, (await readFile(path, 'utf8')).replace('key of', 'key.of'))
+  assert.equal((await openStore(t, home)).store.get('aaaa'), undefined)
+})
+
 test('a record whose creation or deletion was cut short is not an object', async (t) => {
   const { store, home } = await openStore(t)
   await store.create(thing('aaaa'), { state: 'new' })

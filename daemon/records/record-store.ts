@@ -2,11 +2,14 @@
  * Sandboxes and containers on disk and in memory: a directory per object with `config.json` (written once, durably,
  * before the first side effect) and `status.json` (replaced atomically). Readers get snapshots and never wait.
  */
-import { mkdir, readdir, rename, rm } from 'node:fs/promises'
+import { mkdir, readdir, rename, rm, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
+import { isErrno } from '#linux/errno.ts'
 import type { Linux } from '#linux/linux.ts'
 import { RuntimeError } from '#proto/errors.ts'
 import type { Log } from '#proto/log.ts'
+import { sealed, unseal } from '#storage/record.ts'
+import { makeDirectory, syncDirectory } from '#storage/sync-directory.ts'
 
 /** How a kind of object is written down. Both `parse` functions throw on anything they do not understand. */
 export interface RecordCodec<Id extends string, R, S> {
@@ -84,7 +87,7 @@ export class RecordStore<Id extends string, R extends { readonly id: Id; readonl
    * the status is damaged the object stays, at its end.
    */
   async load(): Promise<void> {
-    await mkdir(this.#dir, { recursive: true, mode: 0o700 })
+    await makeDirectory(this.#dir)
     for (const name of await readdir(this.#dir)) {
       const id = this.#codec.parseId(name)
       if (id === undefined) continue
@@ -103,14 +106,14 @@ export class RecordStore<Id extends string, R extends { readonly id: Id; readonl
       await rm(join(this.#dir, id), { recursive: true, force: true })
       return
     }
-    const record = this.#codec.parseRecord(JSON.parse(config.toString()))
+    const record = this.#codec.parseRecord(contentOf(config))
     this.#publish(record, await this.#loadStatus(id))
   }
 
   async #loadStatus(id: Id): Promise<S> {
     try {
       const status = await this.#linux.readFileIfExists(join(this.#dir, id, 'status.json'))
-      return status ? this.#codec.parseStatus(JSON.parse(status.toString())) : this.#codec.initial
+      return status ? this.#codec.parseStatus(contentOf(status)) : this.#codec.initial
     } catch (cause) {
       await this.#quarantine(join(id, 'status.json'), cause)
       const status = this.#codec.afterDamage()
@@ -148,6 +151,8 @@ export class RecordStore<Id extends string, R extends { readonly id: Id; readonl
         mode: 0o600,
         durable: true,
       })
+      // Also the name of the directory: what the object will hold is on disk elsewhere, and this says whose it is.
+      await syncDirectory(this.#dir)
       await this.#writeStatus(record.id, status, false)
     } catch (error) {
       await this.delete(record.id)
@@ -216,10 +221,11 @@ export class RecordStore<Id extends string, R extends { readonly id: Id; readonl
     return stored
   }
 
-  /** Forget the object on disk, then in memory; only then is its key free again. */
+  /** Forget the object on disk, for good, then in memory; only then is its key free again. */
   async delete(id: Id): Promise<void> {
     const dir = join(this.#dir, id)
-    await rm(join(dir, 'config.json'), { force: true })
+    // Without its record the rest is nobody's. It has to be gone first: a power cut may keep what was removed later.
+    await removeFor(dir, 'config.json')
     await rm(dir, { recursive: true, force: true })
     const stored = this.#byId.get(id)
     this.#byId.delete(id)
@@ -227,6 +233,22 @@ export class RecordStore<Id extends string, R extends { readonly id: Id; readonl
   }
 }
 
+const removeFor = async (dir: string, name: string): Promise<void> => {
+  try {
+    await unlink(join(dir, name))
+    await syncDirectory(dir)
+  } catch (error) {
+    if (!isErrno(error, 'ENOENT')) throw error
+  }
+}
+
+/** Records of before had no checksum. @throws Error when the file is damaged */
+const contentOf = (file: Buffer): unknown => {
+  const found = unseal(file.toString())
+  if (found.is === 'damaged') throw new Error(`The file ${found.why}`)
+  return found.content
+}
+
 /** Nanoseconds do not fit a JSON number, so bigints are written as decimal strings; the schemas turn them back. */
 const toJson = (value: unknown): string =>
-  `${JSON.stringify(value, (_key, v) => (typeof v === 'bigint' ? v.toString() : v), 2)}\n`
+  sealed(JSON.stringify(value, (_key, v) => (typeof v === 'bigint' ? v.toString() : v), 2))

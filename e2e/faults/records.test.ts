@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
 import { mkdir, readFile, rm, symlink, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
@@ -20,6 +21,10 @@ describe('a record on disk', () => {
     ['empty', (path) => truncate(path, 0)],
     ['cut', async (path) => truncate(path, Math.trunc((await readFile(path)).length / 2))],
     ['full of NULs', async (path) => writeFile(path, Buffer.alloc((await readFile(path)).length))],
+    [
+      'changed by a bit',
+      async (path) => writeFile(path, (await readFile(path, 'utf8')).replace(/"(\w)\w{3}/g, '"$1x')),
+    ],
     ['of another version', async (path) => writeFile(path, '{"version":99}')],
     ['of other types', (path) => writeFile(path, '{"version":1,"id":[],"key":7,"state":{}}')],
     ['1 GiB long', (path) => truncate(path, 1024 ** 3)],
@@ -100,7 +105,7 @@ describe('a record on disk', () => {
       ['containers', pod.containerId],
     ] as const) {
       const path = file(kind, id, 'config.json')
-      await writeFile(path, (await readFile(path, 'utf8')).replace(/"bootId": "[^"]+"/, '"bootId": "earlier"'))
+      await edit(path, (text) => text.replace(/"bootId": "[^"]+"/, '"bootId": "earlier"'))
     }
     await world.runtime.start()
     const status = await containerStatus(world.cri, pod.containerId)
@@ -114,6 +119,13 @@ describe('a record on disk', () => {
     await world.cri.runtime.removePodSandbox({ podSandboxId: pod.sandboxId })
     await faulty.assertAllGoes()
   })
+
+  /** A change that nobody can tell from what was written: with a seal of its own. */
+  async function edit(path: string, change: (record: string) => string): Promise<void> {
+    const record = change((await readFile(path, 'utf8')).replace(/^.*?"record":/, '').slice(0, -2))
+    const sha256 = createHash('sha256').update(record).digest('hex')
+    await writeFile(path, `{"bytes":${Buffer.byteLength(record)},"sha256":"${sha256}","record":${record}}\n`)
+  }
 
   /** Processes, mounts, cgroups and files go; the addresses that a plugin wrote down stay. */
   async function sweepSparingAddresses(): Promise<void> {
