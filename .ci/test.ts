@@ -32,6 +32,7 @@ const CHECKS: Check[] = [
   { name: 'types', command: [program('tsc'), '--noEmit'] },
   { name: 'lint', command: [program('biome'), 'check', '--error-on-warnings', '.'] },
   { name: 'generated code is current', command: [process.execPath, 'proto/generate.ts', '--check'] },
+  { name: 'nothing is cleaned up under a promise', command: [process.execPath, '.ci/check-returns.ts'] },
   { name: 'no unused code', command: [program('knip'), '--no-progress'] },
 ]
 

@@ -67,7 +67,7 @@ export const pullImage = async (needs: PullNeeds, input: PullInput, signal: Abor
     needs.collectAfter(bytes)
   }
   const fetch = { ...needs, source: input.source, operation, received }
-  if (manifest.kind === 'artifact') return pullArtifact(fetch, input, { ...found, manifest }, lease, signal)
+  if (manifest.kind === 'artifact') return await pullArtifact(fetch, input, { ...found, manifest }, lease, signal)
   operation.enter('reading config')
   await lease.add([manifest.config.digest, ...manifest.layers.map(({ digest }) => digest)])
   const { config, diffIds } = await readConfig(needs, input, { ...found, manifest }, signal)
@@ -77,7 +77,7 @@ export const pullImage = async (needs: PullNeeds, input: PullInput, signal: Abor
   operation.expectLayers(layers.length)
   await fetchLayers(fetch, layers, signal)
   operation.enter('recording')
-  return input.record({
+  return await input.record({
     kind: 'image',
     id: imageIdOf(manifest.config.digest),
     ...input.names(found.trail),

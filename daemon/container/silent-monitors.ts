@@ -28,13 +28,14 @@ export async function watchFromAfar(
     await sleep(tryAgainMs, undefined, { ref: false })
     try {
       watchExit(needs, container, await connect())
-      return needs.watches.ended(id)
+      break
     } catch (error) {
       if (isKind(error, 'unavailable')) return recordExit(needs, container)
       if ('init' in container.status && !needs.linux.isAlive(container.status.init))
         killMonitorOf(needs, needs.paths.container(id).dir)
     }
   }
+  return needs.watches.ended(id)
 }
 
 /** Found by its command line, as it has not told us its pid. */

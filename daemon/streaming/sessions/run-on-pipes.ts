@@ -45,7 +45,7 @@ export async function runOnPipes(needs: ExecNeeds, container: Container, command
       cpus: execAffinity(needs, container),
     },
   )
-  if (start.how === 'refused') return refused(needs, container, command, { stderr, exit: start.exit })
+  if (start.how === 'refused') return await refused(needs, container, command, { stderr, exit: start.exit })
   leader = start.pid
   life.killIfAborted()
   const ended = needs.children.wait(start.pid)
