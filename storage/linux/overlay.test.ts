@@ -3,7 +3,13 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { isMountpoint, readMountInfo, unmount } from './mount.ts'
-import { mountOverlay, mountOverlayByContext, mountOverlayByOptions, type OverlayMount } from './overlay.ts'
+import {
+  MAX_LOWER_LAYERS,
+  mountOverlay,
+  mountOverlayByContext,
+  mountOverlayByOptions,
+  type OverlayMount,
+} from './overlay.ts'
 import { scratch } from './testing/scratch.ts'
 
 /** Makes layer directories; each has a file of its own, and all have `same` with their number in it. */
@@ -52,6 +58,18 @@ for (const [name, mountBy] of Object.entries(ways)) {
     mountBy({ lower, upper, work, target })
     for (const index of [0, 99, 199]) assert.ok(existsSync(join(target, `own-${index}`)))
     assert.equal(readFileSync(join(target, 'same'), 'utf8'), '0')
+  })
+
+  test(`${name}: as many layers as the kernel takes, and not one more`, (t) => {
+    const base = scratch(t)
+    const lower = layers(base, MAX_LOWER_LAYERS + 1, (index) => `${index}-${'long'.repeat(40)}`)
+    const { upper, work, target } = writable(base)
+    const before = { directory: process.cwd(), fds: openFds() }
+    assert.throws(() => mountBy({ lower, upper, work, target }), { code: 'E2BIG', message: /501 layers.* 500/ })
+    mountBy({ lower: lower.slice(1), upper, work, target })
+    for (const index of [1, 250, 500]) assert.ok(existsSync(join(target, `own-${index}`)))
+    assert.ok(unmount(target))
+    assert.deepEqual({ directory: process.cwd(), fds: openFds() }, before)
   })
 
   test(`${name}: paths with the characters options are made of, and very long ones`, (t) => {

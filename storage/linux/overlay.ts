@@ -1,10 +1,13 @@
 /**
  * Overlay mounts with any number of layers the kernel takes (500). Classic mount(2) has room for one page of options, so layers are
- * given one by one through a filesystem context; older kernels, which lack "lowerdir+", get file descriptor paths on one page.
+ * given one by one through a filesystem context; older kernels, which lack "lowerdir+", get the numbers of file descriptors on one page.
  */
 import { closeSync, constants, openSync, readSync } from 'node:fs'
 import { isErrno, LinuxError } from './errno.ts'
 import { AT_FDCWD, rawSys, sys, sysError, sysOn } from './sys.ts'
+
+/** OVL_MAX_STACK of the kernel. */
+export const MAX_LOWER_LAYERS = 500
 
 export interface OverlayMount {
   /** Read-only layers, the topmost first. */
@@ -24,6 +27,7 @@ const FSCONFIG_SET_FLAG = 0
 const FSCONFIG_SET_STRING = 1
 const FSCONFIG_CMD_CREATE = 6
 const O_PATH = 0x200000
+const DESCRIPTORS = '/proc/self/fd'
 const PAGE = 4096
 // mount(2) flags and MOUNT_ATTR_* have the same values for these four.
 const MOUNT_FLAGS: Record<string, number> = { ro: 1, nosuid: 2, nodev: 4, noexec: 8 }
@@ -36,9 +40,12 @@ class Opened implements Disposable {
 
   /** A path that names an open directory whatever its real path looks like. */
   pathOf(directory: string): string {
-    const fd = openSync(directory, O_PATH | constants.O_DIRECTORY)
-    this.#fds.push(fd)
-    return `/proc/self/fd/${fd}`
+    return `${DESCRIPTORS}/${this.numberOf(directory)}`
+  }
+
+  /** The same, relative to the directory of descriptors. */
+  numberOf(directory: string): number {
+    return this.adopt(openSync(directory, O_PATH | constants.O_DIRECTORY))
   }
 
   adopt(fd: number): number {
@@ -51,8 +58,10 @@ class Opened implements Disposable {
   }
 }
 
-const checked = ({ lower, upper, work }: OverlayMount): void => {
+const checked = ({ lower, upper, work, target }: OverlayMount): void => {
   if (lower.length === 0) throw new TypeError('an overlay needs at least one lower layer')
+  if (lower.length > MAX_LOWER_LAYERS)
+    throw new LinuxError('E2BIG', 'mount', target, `${lower.length} layers, the kernel takes ${MAX_LOWER_LAYERS}`)
   if ((upper === undefined) !== (work === undefined))
     throw new TypeError('an overlay has "upper" and "work", or neither')
 }
@@ -115,24 +124,43 @@ export const mountOverlayByContext = (request: OverlayMount): void => {
   sysOn(target, 'move_mount', mounted, '', AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH)
 }
 
-/** Mounts by one page of options; descriptors stand for the layers when their paths do not fit. Exported for its test. */
+/**
+ * Mounts by one page of options. Where the paths do not fit, the directories are opened and named by the numbers of their
+ * descriptors, which are short because the mount is made from within the directory of descriptors. Exported for its test.
+ */
 export const mountOverlayByOptions = (request: OverlayMount): void => {
   checked(request)
   const { lower, upper, work, target, options = [] } = request
   using opened = new Opened()
-  const data = (pathOf: (directory: string) => string): string => {
-    const parts = [`lowerdir=${lower.map(pathOf).join(':')}`]
-    if (upper !== undefined) parts.push(`upperdir=${pathOf(upper)}`)
-    if (work !== undefined) parts.push(`workdir=${pathOf(work)}`)
+  const data = (nameOf: (directory: string) => string | number): string => {
+    const parts = [`lowerdir=${lower.map(nameOf).join(':')}`]
+    if (upper !== undefined) parts.push(`upperdir=${nameOf(upper)}`)
+    if (work !== undefined) parts.push(`workdir=${nameOf(work)}`)
     return [...parts, ...filesystemOptions(options).map(quoteCommas)].join(',')
+  }
+  const mountWith = (text: string): void => {
+    if (Buffer.byteLength(text) >= PAGE)
+      throw new LinuxError('E2BIG', 'mount', target, `options of ${lower.length} layers do not fit`)
+    sysOn(target, 'mount', 'overlay', target, 'overlay', mountFlags(options), text)
   }
   const all = [...lower, ...(upper === undefined ? [] : [upper]), ...(work === undefined ? [] : [work])]
   const plain = all.every(isPlain) ? data((directory) => directory) : undefined
-  const text =
-    plain !== undefined && Buffer.byteLength(plain) < PAGE ? plain : data((directory) => opened.pathOf(directory))
-  if (Buffer.byteLength(text) >= PAGE)
-    throw new LinuxError('E2BIG', 'mount', target, `${lower.length} layers do not fit`)
-  sysOn(target, 'mount', 'overlay', target, 'overlay', mountFlags(options), text)
+  if (plain !== undefined && Buffer.byteLength(plain) < PAGE) mountWith(plain)
+  else {
+    const numbered = data((directory) => opened.numberOf(directory))
+    inDirectory(DESCRIPTORS, opened, () => mountWith(numbered))
+  }
+}
+
+/** Everything else names its files absolutely, and nothing else runs before the working directory is back. */
+const inDirectory = (directory: string, opened: Opened, use: () => void): void => {
+  const before = opened.pathOf('.')
+  sysOn(directory, 'chdir', directory)
+  try {
+    use()
+  } finally {
+    sysOn(before, 'chdir', before)
+  }
 }
 
 let byContext: boolean | undefined
