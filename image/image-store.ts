@@ -57,13 +57,6 @@ export interface PullRequest {
   readonly signal?: AbortSignal
 }
 
-/** What ImageFsInfo answers with: the directory whose file system is meant, and what we put there. */
-export interface FilesystemUsage {
-  readonly mountpoint: string
-  readonly bytes: number
-  readonly inodes: number
-}
-
 const LOOK_MS = 5_000
 /** Downloads of all pulls at one time; each may use fewer. */
 const ALL_DOWNLOADS = 6
@@ -203,10 +196,8 @@ export class Images {
   }
 
   /** Bytes and inodes of images and of containers' own layers; cheap. */
-  fsInfo(): { images: FilesystemUsage; containers: FilesystemUsage } {
-    const { storage } = this.#input
-    const { images, containers } = storage.usage()
-    return { images: { mountpoint: storage.root, ...images }, containers: { mountpoint: storage.root, ...containers } }
+  fsInfo(): ReturnType<Storage['usage']> {
+    return this.#input.storage.usage()
   }
 
   /** Pulls and imports in flight, oldest first. */

@@ -8,117 +8,6 @@ import { lgetXattr } from '#linux/xattr.ts'
 import { archive, dir, type Forged, file, pax, symlink } from './tar/testing/tarsmith.ts'
 import { describeTree, temporaryStorage } from './testing/temporary-storage.ts'
 
-const temporary = await temporaryStorage({ after })
-let count = 0
-
-/** Unpacks the layers (bottom first), mounts them, and tells what is seen. */
-const seen = async (layers: (Forged | Buffer)[][]): Promise<{ lines: string[]; mountpoint: string }> => {
-  const infos = await Promise.all(layers.map((parts) => temporary.unpack(archive(...parts))))
-  const id = `c${++count}`
-  const mountpoint = temporary.mountpoint(id)
-  await temporary.storage.rootfs.create({ id, layers: infos.map(({ diffId }) => diffId), mountpoint })
-  return { lines: describeTree(mountpoint), mountpoint }
-}
-
-const check = async (layers: (Forged | Buffer)[][], expected: string[]): Promise<void> =>
-  assert.deepEqual((await seen(layers)).lines.slice(1), expected)
-
-describe('whiteouts (C16)', () => {
-  const lower = [dir('d', { mode: 0o700, uid: 5 }), file('d/f', 'old'), dir('d/sub'), file('d/sub/g', 'old')]
-
-  it('hide a file, and a directory with all that is in it', () =>
-    check([lower, [file('d/.wh.f'), file('d/.wh.sub')]], ['./d 0700 5:0 dir']))
-  it('hide what is not there', () => check([[dir('d')], [file('d/.wh.nothing')]], ['./d 0755 0:0 dir']))
-  it('are undone by a higher layer', () =>
-    check([lower, [file('.wh.d')], [dir('d'), file('d/new', 'x')]], ['./d 0755 0:0 dir', './d/new 0644 0:0 "x"']))
-  for (const parts of [
-    [file('.wh.d'), dir('d', { mode: 0o711 }), file('d/new', 'x')],
-    [dir('d', { mode: 0o711 }), file('d/new', 'x'), file('.wh.d')],
-    [dir('d', { mode: 0o711 }), file('.wh.d'), file('d/new', 'x')],
-    [file('d/new', 'x'), file('.wh.d'), dir('d', { mode: 0o711 })],
-  ])
-    it('replace a directory by a new one of the same layer, in any order', () =>
-      check([lower, parts], ['./d 0711 0:0 dir', './d/new 0644 0:0 "x"']))
-  it('do not make a new directory look like the old one', () =>
-    check([lower, [file('.wh.d'), file('d/new', 'x')]], ['./d 0755 0:0 dir', './d/new 0644 0:0 "x"']))
-  it('hide nothing of their own layer', () =>
-    check(
-      [lower, [file('d/f', 'new'), file('d/.wh.f'), file('d/.wh.sub')]],
-      ['./d 0700 5:0 dir', './d/f 0644 0:0 "new"'],
-    ))
-  for (const parts of [
-    [file('d/.wh..wh..opq'), file('d/new', 'x')],
-    [file('d/new', 'x'), file('d/.wh..wh..opq')],
-  ])
-    it('of everything keep the directory, in any order', () =>
-      check([lower, parts], ['./d 0700 5:0 dir', './d/new 0644 0:0 "x"']))
-  it('of everything in the root hide all lower layers', () =>
-    check(
-      [lower, [dir('a')], [file('.wh..wh..opq'), file('new', 'x')], [file('top')]],
-      ['./new 0644 0:0 "x"', './top 0644 0:0 ""'],
-    ))
-  it('that AUFS left are ignored', () =>
-    check(
-      [lower.slice(0, 1), [file('.wh..wh.aufs'), dir('.wh..wh.plnk/'), file('.wh..wh.plnk/1.2', 'x')]],
-      ['./d 0700 5:0 dir'],
-    ))
-  it('may be hard links to each other, as AUFS wrote them', () =>
-    check([lower, [file('d/.wh.f'), { name: 'd/.wh.sub', type: '1', linkName: 'd/.wh.f' }]], ['./d 0700 5:0 dir']))
-  it('hide a directory whose name comes back as a file, then as a directory', () =>
-    check([lower, [file('d'), dir('d', { mode: 0o711 })]], ['./d 0711 0:0 dir']))
-})
-
-describe('directories without an entry', () => {
-  const lower = [dir('a', { mode: 0o2750, uid: 1, gid: 2, mtime: 99 }), dir('a/b', { mode: 0o1777, uid: 3 })]
-
-  it('look as the layer below says', () =>
-    check(
-      [lower, [file('a/b/c/f', 'x')]],
-      ['./a 2750 1:2 dir', './a/b 1777 3:0 dir', './a/b/c 0755 0:0 dir', './a/b/c/f 0644 0:0 "x"'],
-    ))
-  it('look as the nearest layer below says that says anything', () =>
-    check(
-      [lower, [dir('a', { mode: 0o700 })], [file('a/x')], [file('a/y')]],
-      ['./a 0700 0:0 dir', './a/b 1777 3:0 dir', './a/x 0644 0:0 ""', './a/y 0644 0:0 ""'],
-    ))
-  it('are left alone when a higher layer describes them', () =>
-    check([lower.slice(0, 1), [file('a/x')], [dir('a', { mode: 0o711 })]], ['./a 0711 0:0 dir', './a/x 0644 0:0 ""']))
-  it('take nothing from a file or link below', () =>
-    check(
-      [
-        [symlink('lib', 'usr/lib'), file('etc', 'file')],
-        [file('lib/x'), file('etc/y')],
-      ],
-      ['./etc 0755 0:0 dir', './etc/y 0644 0:0 ""', './lib 0755 0:0 dir', './lib/x 0644 0:0 ""'],
-    ))
-  it('take nothing from what an opaque directory hides', () =>
-    check(
-      [lower, [dir('a'), file('a/.wh..wh..opq')], [file('a/b/f')]],
-      ['./a 0755 0:0 dir', './a/b 0755 0:0 dir', './a/b/f 0644 0:0 ""'],
-    ))
-  it('do not come back after a whiteout', () => check([lower, [file('a/b/f')], [file('.wh.a')]], []))
-  it('have the times and user attributes of the layer below', async () => {
-    const noted = pax({ 'SCHILY.xattr.user.note': 'n' })
-    const { mountpoint } = await seen([[noted, dir('a', { mtime: 99 })], [file('a/f')]])
-    assert.equal(statSync(join(mountpoint, 'a')).mtimeMs, 99_000)
-    assert.equal(lgetXattr(join(mountpoint, 'a'), 'user.note')?.toString(), 'n')
-  })
-  it('follow no link of a layer while looking', async () => {
-    const { lines } = await seen([
-      [symlink('a', '/etc'), symlink('b', '../../../../../../etc')],
-      [file('a/x/f'), file('b/x/f')],
-    ])
-    assert.deepEqual(lines.slice(1), [
-      './a 0755 0:0 dir',
-      './a/x 0755 0:0 dir',
-      './a/x/f 0644 0:0 ""',
-      './b 0755 0:0 dir',
-      './b/x 0755 0:0 dir',
-      './b/x/f 0644 0:0 ""',
-    ])
-  })
-})
-
 /** One layer of the model: a consistent tree, and marks. */
 interface ModelLayer {
   entries: Map<string, { type: 'dir' | 'file' | 'link'; mode: number; uid: number }>
@@ -199,17 +88,130 @@ const partsOf = ({ entries, whiteouts, opaque, order }: ModelLayer): Forged[] =>
     .map(({ part }) => part)
 }
 
-describe('any stack of layers', () => {
-  it('looks as if its layers had been applied in order', async () => {
-    await fc.assert(
-      fc.asyncProperty(fc.array(modelLayer, { minLength: 1, maxLength: 5 }), async (layers) => {
-        const state: State = new Map()
-        for (const layer of layers) apply(state, layer)
-        const { lines } = await seen(layers.map(partsOf))
-        await temporary.storage.rootfs.remove(`c${count}`)
-        assert.deepEqual(lines.slice(1).sort(), [...state].map(([name, rest]) => `./${name} ${rest}`).sort())
-      }),
-      { numRuns: 60 },
-    )
+for (const driver of ['overlay', 'copy'] as const) {
+  const temporary = await temporaryStorage({ after }, { snapshots: { driver } })
+  let count = 0
+
+  /** Unpacks the layers (bottom first), mounts them, and tells what is seen. */
+  const seen = async (layers: (Forged | Buffer)[][]): Promise<{ lines: string[]; mountpoint: string }> => {
+    const infos = await Promise.all(layers.map((parts) => temporary.unpack(archive(...parts))))
+    const id = `c${++count}`
+    const mountpoint = temporary.mountpoint(id)
+    await temporary.storage.rootfs.create({ id, layers: infos.map(({ diffId }) => diffId), mountpoint })
+    return { lines: describeTree(mountpoint), mountpoint }
+  }
+
+  const check = async (layers: (Forged | Buffer)[][], expected: string[]): Promise<void> =>
+    assert.deepEqual((await seen(layers)).lines.slice(1), expected)
+
+  describe(`${driver}: whiteouts (C16)`, () => {
+    const lower = [dir('d', { mode: 0o700, uid: 5 }), file('d/f', 'old'), dir('d/sub'), file('d/sub/g', 'old')]
+
+    it('hide a file, and a directory with all that is in it', () =>
+      check([lower, [file('d/.wh.f'), file('d/.wh.sub')]], ['./d 0700 5:0 dir']))
+    it('hide what is not there', () => check([[dir('d')], [file('d/.wh.nothing')]], ['./d 0755 0:0 dir']))
+    it('are undone by a higher layer', () =>
+      check([lower, [file('.wh.d')], [dir('d'), file('d/new', 'x')]], ['./d 0755 0:0 dir', './d/new 0644 0:0 "x"']))
+    for (const parts of [
+      [file('.wh.d'), dir('d', { mode: 0o711 }), file('d/new', 'x')],
+      [dir('d', { mode: 0o711 }), file('d/new', 'x'), file('.wh.d')],
+      [dir('d', { mode: 0o711 }), file('.wh.d'), file('d/new', 'x')],
+      [file('d/new', 'x'), file('.wh.d'), dir('d', { mode: 0o711 })],
+    ])
+      it('replace a directory by a new one of the same layer, in any order', () =>
+        check([lower, parts], ['./d 0711 0:0 dir', './d/new 0644 0:0 "x"']))
+    it('do not make a new directory look like the old one', () =>
+      check([lower, [file('.wh.d'), file('d/new', 'x')]], ['./d 0755 0:0 dir', './d/new 0644 0:0 "x"']))
+    it('hide nothing of their own layer', () =>
+      check(
+        [lower, [file('d/f', 'new'), file('d/.wh.f'), file('d/.wh.sub')]],
+        ['./d 0700 5:0 dir', './d/f 0644 0:0 "new"'],
+      ))
+    for (const parts of [
+      [file('d/.wh..wh..opq'), file('d/new', 'x')],
+      [file('d/new', 'x'), file('d/.wh..wh..opq')],
+    ])
+      it('of everything keep the directory, in any order', () =>
+        check([lower, parts], ['./d 0700 5:0 dir', './d/new 0644 0:0 "x"']))
+    it('of everything in the root hide all lower layers', () =>
+      check(
+        [lower, [dir('a')], [file('.wh..wh..opq'), file('new', 'x')], [file('top')]],
+        ['./new 0644 0:0 "x"', './top 0644 0:0 ""'],
+      ))
+    it('that AUFS left are ignored', () =>
+      check(
+        [lower.slice(0, 1), [file('.wh..wh.aufs'), dir('.wh..wh.plnk/'), file('.wh..wh.plnk/1.2', 'x')]],
+        ['./d 0700 5:0 dir'],
+      ))
+    it('may be hard links to each other, as AUFS wrote them', () =>
+      check([lower, [file('d/.wh.f'), { name: 'd/.wh.sub', type: '1', linkName: 'd/.wh.f' }]], ['./d 0700 5:0 dir']))
+    it('hide a directory whose name comes back as a file, then as a directory', () =>
+      check([lower, [file('d'), dir('d', { mode: 0o711 })]], ['./d 0711 0:0 dir']))
   })
-})
+
+  describe(`${driver}: directories without an entry`, () => {
+    const lower = [dir('a', { mode: 0o2750, uid: 1, gid: 2, mtime: 99 }), dir('a/b', { mode: 0o1777, uid: 3 })]
+
+    it('look as the layer below says', () =>
+      check(
+        [lower, [file('a/b/c/f', 'x')]],
+        ['./a 2750 1:2 dir', './a/b 1777 3:0 dir', './a/b/c 0755 0:0 dir', './a/b/c/f 0644 0:0 "x"'],
+      ))
+    it('look as the nearest layer below says that says anything', () =>
+      check(
+        [lower, [dir('a', { mode: 0o700 })], [file('a/x')], [file('a/y')]],
+        ['./a 0700 0:0 dir', './a/b 1777 3:0 dir', './a/x 0644 0:0 ""', './a/y 0644 0:0 ""'],
+      ))
+    it('are left alone when a higher layer describes them', () =>
+      check([lower.slice(0, 1), [file('a/x')], [dir('a', { mode: 0o711 })]], ['./a 0711 0:0 dir', './a/x 0644 0:0 ""']))
+    it('take nothing from a file or link below', () =>
+      check(
+        [
+          [symlink('lib', 'usr/lib'), file('etc', 'file')],
+          [file('lib/x'), file('etc/y')],
+        ],
+        ['./etc 0755 0:0 dir', './etc/y 0644 0:0 ""', './lib 0755 0:0 dir', './lib/x 0644 0:0 ""'],
+      ))
+    it('take nothing from what an opaque directory hides', () =>
+      check(
+        [lower, [dir('a'), file('a/.wh..wh..opq')], [file('a/b/f')]],
+        ['./a 0755 0:0 dir', './a/b 0755 0:0 dir', './a/b/f 0644 0:0 ""'],
+      ))
+    it('do not come back after a whiteout', () => check([lower, [file('a/b/f')], [file('.wh.a')]], []))
+    it('have the times and user attributes of the layer below', async () => {
+      const noted = pax({ 'SCHILY.xattr.user.note': 'n' })
+      const { mountpoint } = await seen([[noted, dir('a', { mtime: 99 })], [file('a/f')]])
+      assert.equal(statSync(join(mountpoint, 'a')).mtimeMs, 99_000)
+      assert.equal(lgetXattr(join(mountpoint, 'a'), 'user.note')?.toString(), 'n')
+    })
+    it('follow no link of a layer while looking', async () => {
+      const { lines } = await seen([
+        [symlink('a', '/etc'), symlink('b', '../../../../../../etc')],
+        [file('a/x/f'), file('b/x/f')],
+      ])
+      assert.deepEqual(lines.slice(1), [
+        './a 0755 0:0 dir',
+        './a/x 0755 0:0 dir',
+        './a/x/f 0644 0:0 ""',
+        './b 0755 0:0 dir',
+        './b/x 0755 0:0 dir',
+        './b/x/f 0644 0:0 ""',
+      ])
+    })
+  })
+
+  describe(`${driver}: any stack of layers`, () => {
+    it('looks as if its layers had been applied in order', async () => {
+      await fc.assert(
+        fc.asyncProperty(fc.array(modelLayer, { minLength: 1, maxLength: 5 }), async (layers) => {
+          const state: State = new Map()
+          for (const layer of layers) apply(state, layer)
+          const { lines } = await seen(layers.map(partsOf))
+          await temporary.storage.rootfs.remove(`c${count}`)
+          assert.deepEqual(lines.slice(1).sort(), [...state].map(([name, rest]) => `./${name} ${rest}`).sort())
+        }),
+        { numRuns: 60 },
+      )
+    })
+  })
+}

@@ -15,6 +15,7 @@ export interface Layout {
   readonly root: string
   /** Locked by the one process that uses this root. */
   readonly lock: string
+  readonly containersLock: string
   readonly version: string
   /** Whole, verified blobs. */
   readonly blobs: string
@@ -22,11 +23,17 @@ export interface Layout {
   readonly partialBlobs: string
   readonly layers: string
   readonly fixUps: string
+  /** Layers with other owners, and stacks applied; see snapshot/tree-copies.ts. */
+  readonly copies: string
+  /** Where containers write; the root itself unless they have a file system of their own. */
+  readonly containers: string
   readonly rootfs: string
   /** What is being made; swept at start. */
   readonly temp: string
+  readonly containersTemp: string
   /** What is being removed. */
   readonly trash: string
+  readonly containersTrash: string
   /** What was found damaged: kept for whoever wants to know why, never used again. */
   readonly quarantine: string
   /** Where this directory is mounted for a moment with other owners, while an overlay is made; always empty otherwise. */
@@ -35,17 +42,22 @@ export interface Layout {
   readonly empty: string
 }
 
-export const layoutOf = (root: string): Layout => ({
+export const layoutOf = (root: string, containers = root): Layout => ({
   root,
   lock: join(root, 'lock'),
+  containersLock: join(containers, 'lock'),
   version: join(root, 'version.json'),
   blobs: join(root, 'blobs'),
   partialBlobs: join(root, 'partial-blobs'),
   layers: join(root, 'layers'),
   fixUps: join(root, 'fix-ups'),
-  rootfs: join(root, 'rootfs'),
+  copies: join(root, 'copies'),
+  containers,
+  rootfs: join(containers, 'rootfs'),
   temp: join(root, 'temp'),
+  containersTemp: join(containers, 'temp'),
   trash: join(root, 'trash'),
+  containersTrash: join(containers, 'trash'),
   quarantine: join(root, 'quarantine'),
   mapped: join(root, 'mapped'),
   empty: join(root, 'empty'),
@@ -65,11 +77,10 @@ export const workIn = (directory: string): string => join(directory, 'work')
 
 /** Makes the directories that are missing. Nobody but root enters: images contain set-id programs (CVE-2021-41103). */
 export const createDirectories = async (layout: Layout): Promise<void> => {
-  await makeDirectory(layout.root)
-  const { blobs, partialBlobs, layers, fixUps, rootfs, temp, trash, quarantine, mapped, empty } = layout
-  const directories = [blobs, partialBlobs, layers, fixUps, rootfs, temp, trash, quarantine, mapped, empty]
-  for (const directory of directories) await mkdir(directory, { recursive: true, mode: 0o700 })
-  await syncDirectory(layout.root)
+  const { root, containers, version: _version, lock: _lock, containersLock: _other, ...inside } = layout
+  for (const directory of new Set([root, containers])) await makeDirectory(directory)
+  for (const directory of new Set(Object.values(inside))) await mkdir(directory, { recursive: true, mode: 0o700 })
+  for (const directory of new Set([root, containers])) await syncDirectory(directory)
 }
 
 const Version = z.object({ layout: z.int().positive() })

@@ -1,5 +1,6 @@
 /** The storage of one daemon: blobs, layers and rootfs below one root directory, which no second process may open. */
-import { release } from 'node:os'
+import { statSync } from 'node:fs'
+import { dirname } from 'node:path'
 import { isErrno } from '#linux/errno.ts'
 import type { Linux } from '#linux/linux.ts'
 import { RuntimeError } from '#proto/errors.ts'
@@ -12,6 +13,8 @@ import { LayerStore } from './layer-store.ts'
 import { checkVersion, createDirectories, type Layout, layoutOf } from './layout.ts'
 import { Quarantine } from './quarantine.ts'
 import { RootfsStore } from './rootfs-store.ts'
+import { DEFAULT_SNAPSHOT_OPTIONS, openDrivers, type SnapshotOptions } from './snapshot/open-drivers.ts'
+import { TreeCopies } from './snapshot/tree-copies.ts'
 import { syncRoot } from './sync-root.ts'
 import { startPool } from './tar/confine.ts'
 import type { UnpackLimits } from './tar/limits.ts'
@@ -20,11 +23,19 @@ import { Trash } from './trash.ts'
 import { addUsage, type Usage } from './tree/measure-tree.ts'
 
 export interface StorageOptions {
-  /** Absolute; created when missing. All of it must be one file system that overlayfs can write to. */
+  /** Absolute; created when missing. All of it must be one file system. */
   readonly root: string
+  /** Where containers write, when that is another directory, maybe of another file system; created when missing. */
+  readonly containers?: string
+  readonly snapshots?: SnapshotOptions
   readonly linux: Linux
   readonly log: Log
   readonly limits?: Partial<UnpackLimits>
+}
+
+/** What we put on a file system, and a directory of it. */
+export interface FilesystemUsage extends Usage {
+  readonly mountpoint: string
 }
 
 export interface Storage {
@@ -35,7 +46,7 @@ export interface Storage {
   /** Whether a rootfs can be made for a user namespace. */
   readonly mapsIds: boolean
   /** Accounted as things come and go; for containers what was last measured. No walk. */
-  usage(): { images: Usage; containers: Usage }
+  usage(): { images: FilesystemUsage; containers: FilesystemUsage }
   /** Removes all layers that are neither kept nor below a rootfs. */
   collectGarbage(input: { keep: ReadonlySet<DiffId> }): Promise<Collected>
   /** Resolves once everything removed so far is gone from the disk. */
@@ -49,22 +60,36 @@ const UNPACKERS = { size: 2, idleMs: 10_000 }
 const SWEEPERS = { size: 1, idleMs: 5_000 }
 /** Apart from the sweepers: a long walk must not keep a container waiting that needs a fix-up. */
 const METERS = { size: 1, idleMs: 5_000 }
+const COPIERS = { size: 2, idleMs: 5_000 }
 
-/** Throws failed-precondition when another process has this root open or a newer program made it. */
-export const openStorage = async ({ root, linux, log, limits }: StorageOptions): Promise<Storage> => {
-  const layout = layoutOf(root)
+/**
+ * Throws failed-precondition when another process has this root open, a newer program made it, or the driver that is asked for
+ * does not work.
+ */
+export const openStorage = async (options: StorageOptions): Promise<Storage> => {
+  const { root, containers, linux, log, limits, snapshots = DEFAULT_SNAPSHOT_OPTIONS } = options
+  const layout = layoutOf(root, containers)
   await createDirectories(layout)
-  const lock = takeLock(layout, linux)
-  const unpackers = new WorkerPool(UNPACKERS)
-  const sweepers = new WorkerPool(SWEEPERS)
-  const meters = new WorkerPool(METERS)
+  const locks = takeLocks(layout, linux)
+  const pools = {
+    unpackers: new WorkerPool(UNPACKERS),
+    sweepers: new WorkerPool(SWEEPERS),
+    meters: new WorkerPool(METERS),
+    copiers: new WorkerPool(COPIERS),
+  }
+  const closePools = () => Promise.all(Object.values(pools).map((pool) => pool.close()))
+  const { unpackers, sweepers, meters, copiers } = pools
   try {
     await checkVersion(layout)
     await startPool()
     const trash = new Trash(layout.trash, sweepers, log)
+    const containersTrash =
+      layout.containersTrash === layout.trash ? trash : new Trash(layout.containersTrash, sweepers, log)
     const quarantine = new Quarantine(layout.quarantine, log)
     await trash.takeContent(layout.temp)
+    await containersTrash.takeContent(layout.containersTemp)
     await trash.resume()
+    await containersTrash.resume()
     const blobs = await BlobStore.open(layout, quarantine)
     const layers = await LayerStore.open({
       layout,
@@ -77,45 +102,68 @@ export const openStorage = async ({ root, linux, log, limits }: StorageOptions):
       ...(limits !== undefined && { limits }),
     })
     const fixUps = await FixUpStore.open({ layout, linux, workers: sweepers, trash })
-    const rootfs = await RootfsStore.open({ layout, linux, log, layers, fixUps, workers: meters, trash })
+    const copies = await TreeCopies.open({ layout, linux, workers: copiers, trash })
+    const drivers = await openDrivers({ layout, linux, log, copies, workers: copiers, options: snapshots })
+    const parts = { layout, linux, log, layers, fixUps, copies, drivers, meters, trash: containersTrash }
+    const rootfs = await RootfsStore.open(parts)
+    const isSplit = statSync(root).dev !== statSync(layout.containers).dev
     return {
-      mapsIds: overlaysMapIds() && linux.canMapIds(root),
+      mapsIds: drivers.chosen.mapsIds,
       root,
       blobs,
       layers,
       rootfs,
-      usage: () => ({ images: addUsage(blobs.usage(), layers.usage()), containers: rootfs.usage() }),
+      usage: () => ({
+        images: { mountpoint: root, ...[layers.usage(), copies.usage()].reduce(addUsage, blobs.usage()) },
+        containers: { mountpoint: isSplit ? layout.containers : root, ...rootfs.usage() },
+      }),
       collectGarbage: ({ keep }) => collectGarbage({ keep, layers, fixUps, rootfs, log }),
-      trashEmptied: () => trash.emptied(),
+      trashEmptied: async () => {
+        await trash.emptied()
+        await containersTrash.emptied()
+      },
       close: async () => {
         trash.close()
+        containersTrash.close()
         await Promise.all([layers.close(), rootfs.close()])
-        await Promise.all([unpackers.close(), sweepers.close(), meters.close()])
+        await closePools()
         await syncRoot(root, linux, log)
-        lock.release()
+        if (isSplit) await syncRoot(layout.containers, linux, log)
+        releaseAll(locks)
       },
     }
   } catch (error) {
-    await Promise.all([unpackers.close(), sweepers.close(), meters.close()])
-    lock.release()
+    await closePools()
+    releaseAll(locks)
     throw error
   }
 }
 
-/** Layers of an overlay may lie on id-mapped mounts since Linux 5.19. */
-const overlaysMapIds = (): boolean => {
-  const [major = 0, minor = 0] = release()
-    .split('.')
-    .map((part) => Number.parseInt(part, 10))
-  return major > 5 || (major === 5 && minor >= 19)
+interface Lock {
+  release(): void
 }
 
-const takeLock = (layout: Layout, linux: Linux): { release(): void } => {
+const releaseAll = (locks: readonly Lock[]): void => {
+  for (const lock of locks) lock.release()
+}
+
+const takeLocks = (layout: Layout, linux: Linux): Lock[] => {
+  const locks: Lock[] = []
   try {
-    return linux.lockFile(layout.lock)
+    for (const path of new Set([layout.lock, layout.containersLock])) locks.push(takeLock(path, linux))
+    return locks
+  } catch (error) {
+    releaseAll(locks)
+    throw error
+  }
+}
+
+const takeLock = (path: string, linux: Linux): Lock => {
+  try {
+    return linux.lockFile(path)
   } catch (error) {
     if (!isErrno(error, 'EWOULDBLOCK')) throw error
-    throw new RuntimeError('failed-precondition', `Storage "${layout.root}" is in use by another process`, {
+    throw new RuntimeError('failed-precondition', `Storage "${dirname(path)}" is in use by another process`, {
       cause: error,
     })
   }

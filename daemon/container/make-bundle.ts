@@ -31,7 +31,8 @@ export async function makeBundle(needs: BundleNeeds, input: BundleInput, rollbac
   const label = containerFileLabel(needs.specHost, input.sandbox.record, input.container.record.config)
   const layers = input.image.diffIds
   const options = contextOption(label)
-  await needs.storage.rootfs.create({ id, layers, mountpoint: paths.rootfs, idMap, options })
+  const image = input.container.record.config.image?.image ?? input.image.id
+  await needs.storage.rootfs.create({ id, layers, mountpoint: paths.rootfs, idMap, options, image })
   rollback.defer('rootfs', () => needs.storage.rootfs.remove(id))
   const volumes = await mountImageVolumes(needs, paths, input.container.record, rollback, { idMap, options })
   rollback.defer('seccomp listener', () => needs.seccompNotifier.forget(id))

@@ -12,6 +12,7 @@ const both = {
   openat2: 437,
   pidfd_getfd: 438,
   mount_setattr: 442,
+  quotactl_fd: 443,
 }
 
 const x64 = {
@@ -19,6 +20,7 @@ const x64 = {
   read: 0,
   write: 1,
   close: 3,
+  lseek: 8,
   ioctl: 16,
   nanosleep: 35,
   socket: 41,
@@ -94,6 +96,7 @@ const arm64: Record<SyscallName, number> = {
   read: 63,
   write: 64,
   close: 57,
+  lseek: 62,
   ioctl: 29,
   nanosleep: 101,
   socket: 198,

@@ -1,4 +1,6 @@
 /** Sets times to the nanosecond, which Node's own calls cannot: they take seconds as a floating-point number. */
+
+import type { Stats } from 'node:fs'
 import { AT_FDCWD, pathArgument, sys } from '#linux/sys.ts'
 import type { Timestamp } from './pax.ts'
 
@@ -17,4 +19,10 @@ export const setTimes = (target: number | Uint8Array, { seconds, nanoseconds }: 
   }
   if (typeof target === 'number') sys('utimensat', target, null, times, 0)
   else sys('utimensat', AT_FDCWD, pathArgument(target), times, AT_SYMLINK_NOFOLLOW)
+}
+
+/** When a file was changed, for a copy of it. Whole microseconds are enough: the source was set from an archive. */
+export const timeOf = (stat: Stats): Timestamp => {
+  const seconds = Math.floor(stat.mtimeMs / 1000)
+  return { seconds, nanoseconds: Math.floor((stat.mtimeMs - seconds * 1000) * 1e6) }
 }

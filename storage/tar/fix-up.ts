@@ -7,7 +7,7 @@ import { chmodSync, chownSync, lstatSync, mkdirSync, type Stats } from 'node:fs'
 import { isErrno } from '#linux/errno.ts'
 import { lgetXattr, llistXattr, lsetXattr } from '#linux/xattr.ts'
 import { toBytes } from '../tree/bytes.ts'
-import { setTimes } from './file-times.ts'
+import { setTimes, timeOf } from './file-times.ts'
 import { join, type PathInLayer, parentOf, ROOT } from './safe-path.ts'
 import { OPAQUE_XATTR } from './whiteout.ts'
 import { isAllowedXattr } from './xattr-policy.ts'
@@ -141,10 +141,4 @@ const copyXattrs = (from: Buffer, to: Buffer): void => {
     const value = isAllowedXattr(name) ? lgetXattr(from, name) : undefined
     if (value !== undefined) lsetXattr(to, name, value)
   }
-}
-
-/** Whole microseconds are enough here: the source was set from the archive, this is its copy for show. */
-const timeOf = (stat: Stats): { seconds: number; nanoseconds: number } => {
-  const seconds = Math.floor(stat.mtimeMs / 1000)
-  return { seconds, nanoseconds: Math.floor((stat.mtimeMs - seconds * 1000) * 1e6) }
 }

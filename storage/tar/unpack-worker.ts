@@ -4,6 +4,7 @@ import { parentPort } from 'node:worker_threads'
 import { messageOf, RuntimeError } from '#proto/errors.ts'
 import { algorithmOf, digestStream } from '../digest.ts'
 import { garbageLimit } from '../garbage.ts'
+import { copyTrees } from '../snapshot/copy-trees.ts'
 import { toBytes } from '../tree/bytes.ts'
 import { measureTree } from '../tree/measure-tree.ts'
 import { removeTree } from '../tree/remove-tree.ts'
@@ -82,6 +83,8 @@ const perform = (
     }
     case 'empty':
       return confinement.run(message.request.directory, () => emptyDirectory(checkpoint))
+    case 'copy':
+      return copyTrees(confinement, message.request, checkpoint)
     case 'measure':
       return confinement.run(message.request.directory, () => measureTree('.', checkpoint))
   }

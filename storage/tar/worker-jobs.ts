@@ -1,6 +1,7 @@
 /** What the store asks of its worker threads. Paths are absolute, on the host, and of our own making. */
 import type { ErrorKind } from '#proto/errors.ts'
 import type { DiffId } from '../digest.ts'
+import type { CopyRequest } from '../snapshot/copy-trees.ts'
 import type { Usage } from '../tree/measure-tree.ts'
 import type { FixUpRequest } from './fix-up.ts'
 import type { UnpackLimits } from './limits.ts'
@@ -24,6 +25,8 @@ export interface Jobs {
   }
   /** Removes everything in a directory. */
   empty: { readonly request: { readonly directory: string }; readonly reply: { readonly failures: string[] } }
+  /** Layers with other owners, or applied one after the other; see snapshot/copy-trees.ts. */
+  copy: { readonly request: CopyRequest; readonly reply: Usage }
   measure: { readonly request: { readonly directory: string }; readonly reply: Usage }
 }
 

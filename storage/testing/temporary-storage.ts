@@ -14,9 +14,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type Linux, linux as realLinux } from '#linux/linux.ts'
 import { lgetXattr } from '#linux/xattr.ts'
-import { silentLog } from '#proto/log.ts'
+import { type Log, silentLog } from '#proto/log.ts'
 import { type DiffId, type Digest, digestOf, parseDiffId } from '../digest.ts'
 import type { LayerInfo } from '../layer-store.ts'
+import { DEFAULT_SNAPSHOT_OPTIONS, type SnapshotOptions } from '../snapshot/open-drivers.ts'
 import { openStorage, type Storage } from '../storage.ts'
 import type { UnpackLimits } from '../tar/limits.ts'
 
@@ -37,6 +38,10 @@ export interface TemporaryStorage {
 export interface TemporaryOptions {
   readonly linux?: Linux
   readonly limits?: Partial<UnpackLimits>
+  readonly snapshots?: Partial<SnapshotOptions>
+  /** Where containers write, when not in the storage. */
+  readonly containers?: string
+  readonly log?: Log
 }
 
 /** Everything is unmounted and removed when the test ends, or the file when given its `after`. */
@@ -50,8 +55,10 @@ export const temporaryStorage = async (
     openStorage({
       root,
       linux: options.linux ?? realLinux,
-      log: silentLog,
+      log: options.log ?? silentLog,
+      snapshots: { ...DEFAULT_SNAPSHOT_OPTIONS, ...options.snapshots },
       ...(options.limits !== undefined && { limits: options.limits }),
+      ...(options.containers !== undefined && { containers: options.containers }),
     })
   const put = async (blob: Buffer): Promise<Digest> => {
     const digest = digestOf(blob)
