@@ -11,6 +11,8 @@ import { streamingCalls } from './stream-rpc.ts'
 
 /** The kubelet's own limit for what it receives; nothing it sends comes near. */
 const maxMessageBytes = 16 * 1024 * 1024
+/** Of one connection. A client that would have more waits by itself, as HTTP/2 has it; without a limit one could take all memory. */
+const maxCallsAtOnce = 1_000
 
 export interface CriServer {
   /** Take the socket away, refuse new calls, let running ones end, at most for this long. */
@@ -22,6 +24,7 @@ export async function serveCri(parts: Parts, listen: string): Promise<CriServer>
   const server = new Server({
     'grpc.max_receive_message_length': maxMessageBytes,
     'grpc.max_send_message_length': maxMessageBytes,
+    'grpc.max_concurrent_streams': maxCallsAtOnce,
     'grpc.enable_channelz': 0,
   })
   const unary = unaryCalls(parts.log)
