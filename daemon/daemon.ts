@@ -107,7 +107,10 @@ export async function startDaemon(
     linux,
     children,
     host,
-    specHost: specHost(host, apparmorProfile),
+    specHost: specHost(host, {
+      apparmorDefaultProfile: apparmorProfile,
+      selinuxRequired: config.container.requireSelinux,
+    }),
     bootId: linux.bootId(),
     paths,
     storage,

@@ -134,6 +134,12 @@ describe('a container', () => {
     assert.match(await askPrivileged(SECCOMP), /Seccomp:\s2[\s\S]*not permitted/)
   })
 
+  it('asks for an SELinux label in vain where there is no SELinux, and the log says so', async (t) => {
+    if (existsSync('/sys/fs/selinux/enforce')) return t.skip('host has SELinux')
+    assert.equal(await ask({ selinuxOptions: { type: 'container_t', level: 's0:c1,c2' } }, 'echo runs'), 'runs')
+    assert.match(await world.runtime.logTail(), /selinux_options are ignored/)
+  })
+
   it('gains privileges or does not, and writes its root file system or does not, as it says', async () => {
     const script = 'grep NoNewPrivs /proc/self/status; (echo x > /x) 2>&1; echo y > /dev/shm/y && echo shm'
     assert.match(await ask({ noNewPrivs: true, readonlyRootfs: true }, script), /:\s1\n.*Read-only file system\nshm/)

@@ -65,6 +65,12 @@ export const container = section({
     .describe(
       'On a host with SELinux: whether a volume whose top directory has the label of the container is taken to have it throughout, and is not walked again. Cricket labels the top last.',
     ),
+  requireSelinux: z
+    .boolean()
+    .default(false)
+    .describe(
+      'On a host without SELinux: whether a pod or container that asks for an SELinux label is refused. Otherwise the label means nothing there, as Kubernetes has it, and a warning is logged.',
+    ),
   cdiSpecDirs: z
     .array(absolutePath())
     .default(['/etc/cdi', '/var/run/cdi'])

@@ -8,8 +8,16 @@ import { hardLimits } from './spec/rlimits.ts'
 
 const CPUS = '/sys/devices/system/cpu'
 
-/** @param apparmorDefaultProfile our own profile, once it is loaded */
-export const specHost = (facts: HostFacts, apparmorDefaultProfile?: string): SpecHost => {
+interface Decided {
+  /** Our own profile, once it is loaded. */
+  readonly apparmorDefaultProfile?: string | undefined
+  readonly selinuxRequired?: boolean
+}
+
+export const specHost = (
+  facts: HostFacts,
+  { apparmorDefaultProfile, selinuxRequired = false }: Decided = {},
+): SpecHost => {
   const { controllers, version } = facts.cgroup
   const cgroupVersion = version === 2 ? 2 : 1
   return {
@@ -20,6 +28,7 @@ export const specHost = (facts: HostFacts, apparmorDefaultProfile?: string): Spe
     apparmorEnabled: facts.apparmor,
     ...(apparmorDefaultProfile !== undefined && { apparmorDefaultProfile }),
     selinuxEnabled: facts.selinux,
+    selinuxRequired,
     seccompEnabled: facts.seccomp,
     canRaiseOom: facts.capSysResource,
     ...(!facts.capSysResource && { hardLimits: hardLimits(readKernelFile('/proc/self/limits') ?? '') }),

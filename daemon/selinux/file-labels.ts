@@ -10,7 +10,7 @@ interface Pod {
   readonly selinuxLevel?: string | undefined
 }
 
-type Host = Pick<SpecHost, 'selinuxEnabled'>
+type Host = Pick<SpecHost, 'selinuxEnabled' | 'selinuxRequired'>
 
 /** @throws RuntimeError as `selinuxLabels` */
 export const podLabels = (host: Host, { config, selinuxLevel }: Pod): SelinuxLabels =>

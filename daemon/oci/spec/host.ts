@@ -12,6 +12,8 @@ export interface SpecHost {
   /** The name of our own AppArmor profile when it is loaded. */
   readonly apparmorDefaultProfile?: string
   readonly selinuxEnabled: boolean
+  /** Where it is not enabled: whether what asks for a label of its own is refused; otherwise the label means nothing. */
+  readonly selinuxRequired?: boolean
   readonly seccompEnabled: boolean
   /** Whether the daemon has CAP_SYS_RESOURCE: without it no process may get a lower oom_score_adj than the daemon's. */
   readonly canRaiseOom: boolean

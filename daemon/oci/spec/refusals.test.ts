@@ -120,14 +120,17 @@ const refusals: readonly Refusal[] = [
     /AppArmor/,
   ],
   [
-    'SELinux where there is none',
-    security({ selinuxOptions: { level: 's0:c1,c2' } }),
+    'SELinux where it is required, and there is none',
+    { ...security({ selinuxOptions: { level: 's0:c1,c2' } }), host: { selinuxRequired: true } },
     'failed-precondition',
     /selinux_options/,
   ],
   [
-    'SELinux for the pod where there is none',
-    { sandbox: { linux: { securityContext: { namespaceOptions: { pid: 1 }, selinuxOptions: { type: 'x_t' } } } } },
+    'SELinux for the pod where it is required, and there is none',
+    {
+      sandbox: { linux: { securityContext: { namespaceOptions: { pid: 1 }, selinuxOptions: { type: 'x_t' } } } },
+      host: { selinuxRequired: true },
+    },
     'failed-precondition',
     /selinux_options/,
   ],
@@ -301,15 +304,26 @@ test('a namespace that is not the one asked for is a fault of ours', () => {
   )
 })
 
-test('unconfined SELinux is kept by a host that does not confine, with a warning', () => {
-  const { warnings } = build(security({ selinuxOptions: { type: 'spc_t', level: 's0' } }))
+test('SELinux options mean nothing on a host without SELinux, unless it is required; there is a warning', () => {
+  const selinuxOptions = { type: 'container_t', level: 's0:c1,c2' }
+  const { spec, warnings } = build(security({ selinuxOptions }))
+  assert.match(warnings.join(), /selinux_options/)
+  assert.equal(spec.process.selinuxLabel, undefined)
+  const securityContext = { namespaceOptions: { pid: 1 }, selinuxOptions }
+  assert.match(build({ sandbox: { linux: { securityContext } } }).warnings.join(), /selinux_options/)
+})
+
+test('unconfined SELinux is kept by a host that does not confine, whatever is required, with a warning', () => {
+  const host = { selinuxRequired: true }
+  const { warnings } = build({ ...security({ selinuxOptions: { type: 'spc_t', level: 's0' } }), host })
   assert.match(warnings.join(), /selinux_options/)
 })
 
 test('an SELinux level that sets a container apart from nobody is no promise to be kept', () => {
-  assert.deepEqual(build(security({ selinuxOptions: { level: 's0' } })).warnings, [])
+  const host = { selinuxRequired: true }
+  assert.deepEqual(build({ ...security({ selinuxOptions: { level: 's0' } }), host }).warnings, [])
   const selinuxOptions = { level: 's0' }
-  build({ sandbox: { linux: { securityContext: { namespaceOptions: { pid: 1 }, selinuxOptions } } } })
+  build({ sandbox: { linux: { securityContext: { namespaceOptions: { pid: 1 }, selinuxOptions } } }, host })
 })
 
 test('cve-2024-3154: annotations and labels of nobody else are in the spec', () => {

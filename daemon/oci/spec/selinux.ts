@@ -10,7 +10,7 @@ export interface SelinuxInput {
   readonly container: LinuxContainerSecurityContext | undefined
   /** What the pod asks for holds for its containers, part by part, unless they ask for something else. */
   readonly sandbox?: LinuxSandboxSecurityContext | undefined
-  readonly host: Pick<SpecHost, 'selinuxEnabled'>
+  readonly host: Pick<SpecHost, 'selinuxEnabled' | 'selinuxRequired'>
   /** The level that is the pod's own. */
   readonly podLevel?: string | undefined
   /** Whether it sees the processes, or the shared memory, of the node. */
@@ -32,13 +32,13 @@ export const UNCONFINED_TYPE = 'spc_t'
 
 /**
  * @throws RuntimeError invalid-argument for malformed parts; failed-precondition when labels that confine are asked for
- *   on a host without SELinux
+ *   on a host without SELinux that is configured to refuse them
  */
 export const selinuxLabels = (input: SelinuxInput): SelinuxLabels => {
   const { container, host, podLevel = 's0', sharesNode = false } = input
   const options = merged(container?.selinuxOptions, input.sandbox?.selinuxOptions)
   const isAsked = Object.values(options).some((part) => part !== '')
-  if (!host.selinuxEnabled) return isAsked ? without(options) : { warnings: [] }
+  if (!host.selinuxEnabled) return isAsked ? without(options, host.selinuxRequired === true) : { warnings: [] }
   const isUnconfined = container?.privileged || sharesNode
   const type = options.type || (isUnconfined ? UNCONFINED_TYPE : 'container_t')
   // Who may do everything is not kept to one pod's categories.
@@ -60,16 +60,17 @@ const merged = (own: SELinuxOption | undefined, pods: SELinuxOption | undefined)
 }
 
 /**
- * "Unconfined" is kept by a host that does not confine, and the level without categories sets nobody apart: Kubernetes' node
- * conformance asks for it on every host. Anything else would be a promise broken silently.
+ * Kubernetes says of nodes without SELinux that the field has no effect there, and its own tests ask for labels on every
+ * host. Where labels are required, "unconfined" is still kept by a host that does not confine, and a level without
+ * categories sets nobody apart.
  */
-const without = (options: SELinuxOption): SelinuxLabels => {
+const without = (options: SELinuxOption, isRequired: boolean): SelinuxLabels => {
   const { user, role, type, level } = options
   if (level === 's0' && [user, role, type].every((part) => part === '')) return { warnings: [] }
-  if (type === UNCONFINED_TYPE) {
+  if (!isRequired || type === UNCONFINED_TYPE) {
     return { warnings: ['selinux_options are ignored: SELinux is not enabled on this host'] }
   }
-  throw impossible('Cannot apply selinux_options: SELinux is not enabled on this host')
+  throw impossible('Cannot apply selinux_options: SELinux is required, but not enabled on this host')
 }
 
 /** @throws RuntimeError invalid-argument */
