@@ -19,7 +19,7 @@ import { syncDirectory } from './sync-directory.ts'
 import type { WorkerPool } from './tar/worker-pool.ts'
 import type { Trash } from './trash.ts'
 
-const FixUpRecord = z.object({
+export const FixUpRecord = z.object({
   /** The stack, bottom first. */
   layers: z.array(z.string().transform(parseDiffId)),
   /** How many directories it has; with none there is nothing to put on the stack. */
@@ -67,10 +67,14 @@ export class FixUpStore {
   /** Removes the fix-ups of stacks in which a layer is missing. */
   async collectGarbage(has: (diffId: DiffId) => boolean): Promise<void> {
     for (const [chain, { layers }] of this.#records) {
-      if (layers.every(has)) continue
-      this.#records.delete(chain)
-      await this.#parts.trash.take(this.#directory(chain as ChainId))
+      if (!layers.every(has)) await this.discard(chain)
     }
+  }
+
+  /** Has it made anew when it is next needed; who stands on it keeps it. */
+  async discard(chain: string): Promise<void> {
+    this.#records.delete(chain)
+    await this.#parts.trash.take(this.#directory(chain as ChainId))
   }
 
   async #make(chain: ChainId, layers: readonly LayerInfo[]): Promise<FixUpRecord> {

@@ -5,14 +5,15 @@
 import { randomBytes } from 'node:crypto'
 import { chmod, mkdir, readdir, rename, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import * as z from 'zod'
 import type { Linux } from '#linux/linux.ts'
 import { RuntimeError } from '#proto/errors.ts'
 import type { Log } from '#proto/log.ts'
 import type { BlobStore } from './blob-store.ts'
-import { type DiffId, type Digest, isDigest, parseDiffId } from './digest.ts'
+import type { Manifests } from './check/manifests.ts'
+import { type DiffId, type Digest, isDigest } from './digest.ts'
 import { asDiskError } from './disk-errors.ts'
 import { type FileTree, treeIdOf, writeTree } from './file-tree.ts'
+import { LayerRecord } from './layer-record.ts'
 import { digestText, type Layout, nameOf, recordIn, treeIn } from './layout.ts'
 import type { Quarantine } from './quarantine.ts'
 import { readRecord, writeRecord } from './record.ts'
@@ -24,23 +25,6 @@ import type { UnpackedLayer } from './tar/unpack-layer.ts'
 import type { WorkerPool } from './tar/worker-pool.ts'
 import type { Trash } from './trash.ts'
 import { addUsage, NO_USAGE, type Usage } from './tree/measure-tree.ts'
-
-/** Paths in a record hold one character per byte of the name. */
-const LayerRecord = z.object({
-  /** Where the content is; a layer that is fetched lazily will have another word here. */
-  content: z.literal('local'),
-  diffId: z.string().transform(parseDiffId),
-  bytes: z.int().nonnegative(),
-  inodes: z.int().nonnegative(),
-  /** Attributes of the root directory, when the archive described it. */
-  root: z.object({ mode: z.int(), uid: z.int(), gid: z.int() }).optional(),
-  /** Nothing of the layers below shows. */
-  opaqueRoot: z.boolean(),
-  /** Directories that the archive did not describe. */
-  implicit: z.array(z.string()),
-})
-
-type LayerRecord = z.infer<typeof LayerRecord>
 
 export type LayerInfo = LayerRecord & {
   /** The layer's directory tree, in overlayfs form. */
@@ -60,6 +44,7 @@ export interface LayerStoreParts {
   readonly log: Log
   readonly blobs: BlobStore
   readonly workers: WorkerPool
+  readonly manifests: Manifests
   readonly trash: Trash
   readonly quarantine: Quarantine
   readonly limits?: Partial<UnpackLimits>
@@ -117,6 +102,22 @@ export class LayerStore {
     await this.#parts.trash.take(this.#directory(diffId))
   }
 
+  /** Takes a layer that turned out damaged out of use, so that it is fetched again. Who stands on it keeps it. */
+  async quarantine(diffId: DiffId, why: string): Promise<void> {
+    const layer = this.#layers.get(diffId)
+    if (layer !== undefined) {
+      this.#layers.delete(diffId)
+      this.#account(layer, -1)
+    }
+    await this.#parts.quarantine.take(this.#directory(diffId), why)
+  }
+
+  /** Forgets layers whose directory somebody took away. */
+  async forgetMissing(): Promise<void> {
+    for (const { diffId, path } of this.list())
+      if (!(await stat(path).catch(() => undefined))) await this.quarantine(diffId, 'has no tree')
+  }
+
   /** Stops unpacking. */
   async close(): Promise<void> {
     await this.#unpacking.abortAll(new RuntimeError('unavailable', 'Storage is closing'))
@@ -133,14 +134,19 @@ export class LayerStore {
       const usage = await writeTree(directory, tree, this.#parts.blobs)
       return { ...usage, opaqueRoot: false, implicit: [], droppedXattrs: [] }
     }
-    return this.get(diffId) ?? this.#unpacking.run(diffId, () => this.#make(diffId, fill))
+    const known = new Map(tree.map(({ path, blob }) => [path, blob]))
+    return this.get(diffId) ?? this.#unpacking.run(diffId, () => this.#make(diffId, fill, known))
   }
 
   #unpack(diffId: DiffId, blob: Digest, signal: AbortSignal): Promise<LayerInfo> {
     return this.#make(diffId, (directory) => this.#runUnpack(diffId, blob, directory, signal))
   }
 
-  async #make(diffId: DiffId, fill: (directory: string) => Promise<UnpackedLayer>): Promise<LayerInfo> {
+  async #make(
+    diffId: DiffId,
+    fill: (directory: string) => Promise<UnpackedLayer>,
+    known?: ReadonlyMap<string, Digest>,
+  ): Promise<LayerInfo> {
     const { layout, linux, log, trash } = this.#parts
     const made = join(layout.temp, `layer-${randomBytes(8).toString('hex')}`)
     await using rollback = new Rollback((what, error) => log.warn(`Cannot undo: ${what}`, { diffId, error }))
@@ -158,6 +164,8 @@ export class LayerStore {
       await syncDirectory(layout.layers)
       if (unpacked.droppedXattrs.length > 0)
         log.warn('Left out extended attributes of a layer', { diffId, names: unpacked.droppedXattrs })
+      // What follows nobody waits for: the layer is whole without it.
+      this.#parts.manifests.make(this.#directory(diffId), known)
       return this.#publish(record)
     } catch (error) {
       throw asDiskError(error, `Cannot make layer "${diffId}"`)
@@ -194,6 +202,7 @@ export class LayerStore {
     if (found.record.diffId !== diffId || !tree?.isDirectory())
       return quarantine.take(directory, 'record and directory do not belong together')
     this.#publish(found.record)
+    this.#parts.manifests.expect(directory)
   }
 
   #directory(diffId: DiffId): string {

@@ -5,7 +5,7 @@ import * as z from 'zod'
 import { readFileIfExists, writeFileAtomic } from '#linux/atomic-file.ts'
 import { RuntimeError } from '#proto/errors.ts'
 import { algorithmOf, type Digest, hexOf } from './digest.ts'
-import { makeDirectory, syncDirectory } from './sync-directory.ts'
+import { syncDirectory } from './sync-directory.ts'
 
 /** Goes up with every change that an older program would misread. */
 const LAYOUT_VERSION = 1
@@ -72,13 +72,14 @@ export const digestText = (name: string): string => name.replace('-', ':')
 /** Inside the directory of a layer, of a fix-up, and of a rootfs. */
 export const treeIn = (directory: string): string => join(directory, 'diff')
 export const recordIn = (directory: string): string => join(directory, 'record.json')
+/** What the tree of a layer looked like when it was committed; missing for a moment after that. */
+export const manifestIn = (directory: string): string => join(directory, 'manifest.zst')
 export const upperIn = (directory: string): string => join(directory, 'upper')
 export const workIn = (directory: string): string => join(directory, 'work')
 
-/** Makes the directories that are missing. Nobody but root enters: images contain set-id programs (CVE-2021-41103). */
+/** Makes the directories below the root that are missing. Nobody but root enters: images contain set-id programs (CVE-2021-41103). */
 export const createDirectories = async (layout: Layout): Promise<void> => {
   const { root, containers, version: _version, lock: _lock, containersLock: _other, ...inside } = layout
-  for (const directory of new Set([root, containers])) await makeDirectory(directory)
   for (const directory of new Set(Object.values(inside))) await mkdir(directory, { recursive: true, mode: 0o700 })
   for (const directory of new Set([root, containers])) await syncDirectory(directory)
 }

@@ -7,6 +7,8 @@ import type { Log } from '#proto/log.ts'
 export class Quarantine {
   readonly #directory: string
   readonly #log: Log
+  /** How many things went there since the start. */
+  taken = 0
 
   constructor(directory: string, log: Log) {
     this.#directory = directory
@@ -22,6 +24,7 @@ export class Quarantine {
       if (isErrno(error, 'ENOENT')) return
       throw error
     }
+    this.taken++
     this.#log.error('Quarantined something damaged', { path, kept, why })
   }
 }

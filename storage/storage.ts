@@ -6,6 +6,10 @@ import type { Linux } from '#linux/linux.ts'
 import { RuntimeError } from '#proto/errors.ts'
 import type { Log } from '#proto/log.ts'
 import { BlobStore } from './blob-store.ts'
+import { checkStorage, type Stack } from './check/check-storage.ts'
+import type { Checked, Finding } from './check/finding.ts'
+import { Manifests } from './check/manifests.ts'
+import { repairStorage } from './check/repair-storage.ts'
 import { type Collected, collectGarbage } from './collect-garbage.ts'
 import type { DiffId } from './digest.ts'
 import { FixUpStore } from './fix-up-store.ts'
@@ -15,6 +19,7 @@ import { Quarantine } from './quarantine.ts'
 import { RootfsStore } from './rootfs-store.ts'
 import { DEFAULT_SNAPSHOT_OPTIONS, openDrivers, type SnapshotOptions } from './snapshot/open-drivers.ts'
 import { TreeCopies } from './snapshot/tree-copies.ts'
+import { makeDirectory } from './sync-directory.ts'
 import { syncRoot } from './sync-root.ts'
 import { startPool } from './tar/confine.ts'
 import type { UnpackLimits } from './tar/limits.ts'
@@ -49,15 +54,29 @@ export interface Storage {
   usage(): { images: FilesystemUsage; containers: FilesystemUsage }
   /** Removes all layers that are neither kept nor below a rootfs. */
   collectGarbage(input: { keep: ReadonlySet<DiffId> }): Promise<Collected>
+  /** Looks at everything on the disk; changes nothing. `stacks`: what images need. */
+  check(stacks: readonly Stack[], signal?: AbortSignal): Promise<Checked>
+  /** Does what the remedies of findings say; those that are not about the storage are passed over. */
+  repair(findings: readonly Finding[]): Promise<void>
+  /** What went since the start because it was damaged, or was nobody's. */
+  counters(): StorageCounters
   /** Resolves once everything removed so far is gone from the disk. */
   trashEmptied(): Promise<void>
   /** Ends running work, brings what was written to the disk, and gives the root to others. Mounts stay. */
   close(): Promise<void>
 }
 
+export interface StorageCounters {
+  readonly quarantined: number
+  /** Half-made and half-removed trees of an earlier process. */
+  readonly swept: number
+}
+
 /** Unpacking keeps a core busy and inflating another; more at once only costs memory. */
 const UNPACKERS = { size: 2, idleMs: 10_000 }
 const SWEEPERS = { size: 1, idleMs: 5_000 }
+/** Whole layers are read: nothing that anybody waits for. */
+const READERS = { size: 1, idleMs: 5_000 }
 /** Apart from the sweepers: a long walk must not keep a container waiting that needs a fix-up. */
 const METERS = { size: 1, idleMs: 5_000 }
 const COPIERS = { size: 2, idleMs: 5_000 }
@@ -69,27 +88,34 @@ const COPIERS = { size: 2, idleMs: 5_000 }
 export const openStorage = async (options: StorageOptions): Promise<Storage> => {
   const { root, containers, linux, log, limits, snapshots = DEFAULT_SNAPSHOT_OPTIONS } = options
   const layout = layoutOf(root, containers)
-  await createDirectories(layout)
+  for (const directory of new Set([layout.root, layout.containers])) await makeDirectory(directory)
   const locks = takeLocks(layout, linux)
   const pools = {
     unpackers: new WorkerPool(UNPACKERS),
     sweepers: new WorkerPool(SWEEPERS),
     meters: new WorkerPool(METERS),
     copiers: new WorkerPool(COPIERS),
+    readers: new WorkerPool(READERS),
   }
-  const closePools = () => Promise.all(Object.values(pools).map((pool) => pool.close()))
-  const { unpackers, sweepers, meters, copiers } = pools
+  const { unpackers, sweepers, meters, copiers, readers } = pools
+  const manifests = new Manifests(readers, log)
+  const closePools = async (): Promise<void> => {
+    await Promise.all(Object.values(pools).map((pool) => pool.close()))
+    await manifests.close()
+  }
   try {
+    // Before anything is made: what a newer program keeps here is not touched.
     await checkVersion(layout)
+    await createDirectories(layout)
     await startPool()
     const trash = new Trash(layout.trash, sweepers, log)
     const containersTrash =
       layout.containersTrash === layout.trash ? trash : new Trash(layout.containersTrash, sweepers, log)
     const quarantine = new Quarantine(layout.quarantine, log)
-    await trash.takeContent(layout.temp)
-    await containersTrash.takeContent(layout.containersTemp)
     await trash.resume()
-    await containersTrash.resume()
+    if (containersTrash !== trash) await containersTrash.resume()
+    await trash.takeContent(layout.temp)
+    if (containersTrash !== trash) await containersTrash.takeContent(layout.containersTemp)
     const blobs = await BlobStore.open(layout, quarantine)
     const layers = await LayerStore.open({
       layout,
@@ -97,6 +123,7 @@ export const openStorage = async (options: StorageOptions): Promise<Storage> => 
       log,
       blobs,
       workers: unpackers,
+      manifests,
       trash,
       quarantine,
       ...(limits !== undefined && { limits }),
@@ -118,6 +145,16 @@ export const openStorage = async (options: StorageOptions): Promise<Storage> => 
         containers: { mountpoint: isSplit ? layout.containers : root, ...rootfs.usage() },
       }),
       collectGarbage: ({ keep }) => collectGarbage({ keep, layers, fixUps, rootfs, log }),
+      check: async (stacks, signal) => {
+        await manifests.made()
+        const mounts = drivers.chosen.name === 'overlay'
+        return checkStorage({ layout, linux, workers: readers, stacks, mounts, ...(signal && { signal }) })
+      },
+      repair: (findings) => repairStorage({ findings, blobs, layers, fixUps, quarantine }),
+      counters: () => ({
+        quarantined: quarantine.taken,
+        swept: new Set([trash, containersTrash]).values().reduce((sum, { found }) => sum + found, 0),
+      }),
       trashEmptied: async () => {
         await trash.emptied()
         await containersTrash.emptied()

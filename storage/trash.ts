@@ -20,6 +20,8 @@ export class Trash {
   /** Directories that something was taken from since the last deletion. */
   #sources = new Set<string>()
   #timer: NodeJS.Timeout | undefined
+  /** How many trees an earlier process left half-made or half-removed. */
+  found = 0
   #running: Promise<void> = Promise.resolve()
 
   constructor(directory: string, workers: WorkerPool, log: Log) {
@@ -41,15 +43,17 @@ export class Trash {
     return true
   }
 
-  /** Takes everything in a directory. */
+  /** Takes everything that an earlier process left in a directory. */
   async takeContent(directory: string): Promise<void> {
     for (const name of await readdir(directory, { encoding: 'buffer' }))
-      await this.take(join(directory, name.toString('latin1')))
+      if (await this.take(join(directory, name.toString('latin1')))) this.found++
   }
 
   /** Deletes what an earlier process left. */
   async resume(): Promise<void> {
-    if ((await readdir(this.#directory)).length > 0) this.#schedule()
+    const left = (await readdir(this.#directory)).length
+    this.found += left
+    if (left > 0) this.#schedule()
   }
 
   /** Resolves once everything taken so far is deleted, or could not be. */

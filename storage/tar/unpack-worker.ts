@@ -2,6 +2,8 @@
 import { closeSync, openSync, readdirSync, unlinkSync } from 'node:fs'
 import { parentPort } from 'node:worker_threads'
 import { messageOf, RuntimeError } from '#proto/errors.ts'
+import { compareLayer, describeLayer } from '../check/describe-tree.ts'
+import { decodeManifest, encodeManifest } from '../check/manifest.ts'
 import { algorithmOf, digestStream } from '../digest.ts'
 import { garbageLimit } from '../garbage.ts'
 import { copyTrees } from '../snapshot/copy-trees.ts'
@@ -85,6 +87,14 @@ const perform = (
       return confinement.run(message.request.directory, () => emptyDirectory(checkpoint))
     case 'copy':
       return copyTrees(confinement, message.request, checkpoint)
+    case 'describe': {
+      const { directory, known } = message.request
+      return confinement.run(directory, () => ({ manifest: encodeManifest(describeLayer(known, checkpoint)) }))
+    }
+    case 'compare': {
+      const manifest = decodeManifest(message.request.manifest)
+      return confinement.run(message.request.directory, () => compareLayer(manifest, checkpoint))
+    }
     case 'measure':
       return confinement.run(message.request.directory, () => measureTree('.', checkpoint))
   }

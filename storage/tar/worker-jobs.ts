@@ -1,5 +1,6 @@
 /** What the store asks of its worker threads. Paths are absolute, on the host, and of our own making. */
 import type { ErrorKind } from '#proto/errors.ts'
+import type { Differences } from '../check/describe-tree.ts'
 import type { DiffId } from '../digest.ts'
 import type { CopyRequest } from '../snapshot/copy-trees.ts'
 import type { Usage } from '../tree/measure-tree.ts'
@@ -27,6 +28,16 @@ export interface Jobs {
   empty: { readonly request: { readonly directory: string }; readonly reply: { readonly failures: string[] } }
   /** Layers with other owners, or applied one after the other; see snapshot/copy-trees.ts. */
   copy: { readonly request: CopyRequest; readonly reply: Usage }
+  /** Describes a layer's tree; see check/describe-tree.ts. */
+  describe: {
+    readonly request: { readonly directory: string; readonly known: ReadonlyMap<string, string> }
+    readonly reply: { readonly manifest: Uint8Array }
+  }
+  /** Compares a layer's tree with its manifest. */
+  compare: {
+    readonly request: { readonly directory: string; readonly manifest: Uint8Array }
+    readonly reply: Differences
+  }
   measure: { readonly request: { readonly directory: string }; readonly reply: Usage }
 }
 

@@ -1,9 +1,11 @@
 /** What a storage goes through while its disk is written down: blobs, layers, a fix-up, removals. And what must be true afterwards. For tests. */
-import { mkdirSync, readdirSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { linux } from '#linux/linux.ts'
 import { silentLog } from '#proto/log.ts'
+import { decodeManifest } from '../../check/manifest.ts'
 import { type DiffId, type Digest, digestOf } from '../../digest.ts'
+import { manifestIn, nameOf } from '../../layout.ts'
 import { openStorage } from '../../storage.ts'
 import { archive, dir, file, symlink } from '../../tar/testing/tarsmith.ts'
 import { describeTree, diffIdOf, inPieces } from '../temporary-storage.ts'
@@ -47,6 +49,7 @@ export const tellStory = async (root: string, { linux: recorded, told }: Recordi
   }
   const [lower, upper] = [await unpack(base), await unpack(app)]
   const gone = await unpack(extra)
+  await storage.check([])
   told(`drops ${digestOf(app)}`)
   await storage.blobs.remove(digestOf(app))
   told(`drops ${gone} unpacked`)
@@ -70,6 +73,10 @@ export const judgeStorage = async (root: string, told: ReadonlySet<string>, look
     const wrong = [...layers.list()].flatMap(({ diffId, path }) =>
       looksOf(path) === looks.get(diffId) ? [] : [`layer "${diffId}" is not whole`],
     )
+    for (const { diffId } of layers.list()) {
+      const manifest = manifestIn(join(root, 'storage/layers', nameOf(diffId)))
+      if (existsSync(manifest)) decodeManifest(readFileSync(manifest))
+    }
     for (const digest of blobs.list())
       await blobs.read(digest, { maxBytes: 1e6 }).catch(() => wrong.push(`blob "${digest}" is damaged`))
     const there = new Set<string>([...blobs.list(), ...layers.list().map(({ diffId }) => `${diffId} unpacked`)])

@@ -1,0 +1,164 @@
+/** Looks at everything of a storage on the disk, beside whoever works with it. Changes nothing. */
+import { createReadStream } from 'node:fs'
+import { readdir, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Linux } from '#linux/linux.ts'
+import { messageOf } from '#proto/errors.ts'
+import { algorithmOf, type DiffId, type Digest, digestStream, isDigest } from '../digest.ts'
+import { FixUpRecord } from '../fix-up-store.ts'
+import { digestText, type Layout, nameOf, recordIn, treeIn } from '../layout.ts'
+import { readRecord } from '../record.ts'
+import { RootfsRecord } from '../rootfs-record.ts'
+import type { WorkerPool } from '../tar/worker-pool.ts'
+import { checkLayers } from './check-layers.ts'
+import type { Checked, Finding } from './finding.ts'
+
+/** Layers that somebody needs, bottom first. */
+export interface Stack {
+  /** What is said to be damaged when they cannot be mounted: an image. */
+  readonly id: string
+  /** Of its record. */
+  readonly path: string
+  readonly layers: readonly DiffId[]
+}
+
+export interface CheckInput {
+  readonly layout: Layout
+  readonly linux: Linux
+  readonly workers: WorkerPool
+  readonly stacks: readonly Stack[]
+  /** Whether this host mounts layers at all: then it is tried with those of each stack. */
+  readonly mounts: boolean
+  readonly signal?: AbortSignal
+}
+
+export const checkStorage = async (input: CheckInput): Promise<Checked> => {
+  const { layout, workers, signal, stacks } = input
+  const layers = await checkLayers(layout, workers, signal)
+  const damaged = new Set(layers.findings.map(({ id }) => id))
+  const blobs = await checkBlobs(layout, signal)
+  const rootfs = await checkRootfs(layout)
+  return {
+    findings: [
+      ...layers.findings,
+      ...blobs.findings,
+      ...(await checkFixUps(layout)),
+      ...rootfs.findings,
+      ...(await checkStacks(input, damaged)),
+    ],
+    looked: { layers: layers.looked, blobs: blobs.looked, rootfs: rootfs.looked, images: stacks.length, records: 0 },
+    withoutManifest: layers.withoutManifest,
+  }
+}
+
+const checkBlobs = async (
+  layout: Layout,
+  signal: AbortSignal | undefined,
+): Promise<{ findings: Finding[]; looked: number }> => {
+  const findings: Finding[] = []
+  const names = await readdir(layout.blobs)
+  for (const name of names) {
+    const path = join(layout.blobs, name)
+    const digest = digestText(name)
+    if (!isDigest(digest))
+      findings.push({ kind: 'stray', id: name, path, why: 'is not named after a digest', remedy: 'put aside' })
+    else {
+      const why = await whyDamaged(path, digest, signal)
+      if (why !== undefined && (await isThere(path)))
+        findings.push({ kind: 'blob', id: digest, path, why, remedy: 'fetch again' })
+    }
+  }
+  return { findings, looked: names.length }
+}
+
+const whyDamaged = async (
+  path: string,
+  digest: Digest,
+  signal: AbortSignal | undefined,
+): Promise<string | undefined> => {
+  const hash = digestStream(algorithmOf(digest))
+  try {
+    for await (const bytes of createReadStream(path, { highWaterMark: 256 * 1024, signal })) hash.update(bytes)
+  } catch (error) {
+    signal?.throwIfAborted()
+    return `cannot be read: ${messageOf(error)}`
+  }
+  const actual = hash.digest()
+  return actual === digest ? undefined : `has the digest "${actual}"`
+}
+
+const checkFixUps = async (layout: Layout): Promise<Finding[]> => {
+  const findings: Finding[] = []
+  for (const name of await readdir(layout.fixUps)) {
+    const path = join(layout.fixUps, name)
+    const found = await readRecord(recordIn(path), FixUpRecord)
+    const why =
+      found.is === 'missing'
+        ? 'has no record'
+        : found.is === 'damaged'
+          ? `record ${found.why}`
+          : (await isThere(treeIn(path)))
+            ? undefined
+            : 'has no tree'
+    if (why !== undefined && (await isThere(path)))
+      findings.push({ kind: 'fix-up', id: digestText(name), path, why, remedy: 'make anew' })
+  }
+  return findings
+}
+
+const checkRootfs = async (layout: Layout): Promise<{ findings: Finding[]; looked: number }> => {
+  const findings: Finding[] = []
+  const ids = await readdir(layout.rootfs)
+  for (const id of ids) {
+    const path = join(layout.rootfs, id)
+    const found = await readRecord(recordIn(path), RootfsRecord)
+    const why =
+      found.is === 'whole'
+        ? await whyUnfounded(layout, found.record.layers)
+        : found.is === 'missing'
+          ? 'has no record'
+          : `record ${found.why}`
+    if (why !== undefined && (await isThere(path)))
+      findings.push({ kind: 'rootfs', id, path, why, remedy: 'replace the container' })
+  }
+  return { findings, looked: ids.length }
+}
+
+const whyUnfounded = async (layout: Layout, layers: readonly DiffId[]): Promise<string | undefined> => {
+  for (const diffId of layers)
+    if (!(await isThere(join(layout.layers, nameOf(diffId))))) return `stands on layer "${diffId}", which is not there`
+  return undefined
+}
+
+const checkStacks = async (
+  { layout, linux, stacks, mounts }: CheckInput,
+  damaged: ReadonlySet<string>,
+): Promise<Finding[]> => {
+  const findings: Finding[] = []
+  for (const { id, path, layers } of stacks) {
+    // The damage of a layer is said once.
+    if (layers.some((diffId) => damaged.has(diffId))) continue
+    const why = (await whyUnfounded(layout, layers)) ?? (mounts ? whyUnmountable(layout, linux, layers) : undefined)
+    if (why !== undefined) findings.push({ kind: 'image', id, path, why, remedy: 'fetch again' })
+  }
+  return findings
+}
+
+/** Mounts the layers and unmounts them in the same tick, at the place that a start would free if it came to that. */
+const whyUnmountable = (layout: Layout, linux: Linux, layers: readonly DiffId[]): string | undefined => {
+  const lower = [...new Set(layers)].map((diffId) => treeIn(join(layout.layers, nameOf(diffId)))).reverse()
+  try {
+    // Overlayfs wants two of them.
+    linux.mountOverlay({ lower: [layout.empty, ...lower], target: layout.mapped, options: ['ro'] })
+    linux.unmount(layout.mapped, { detach: true })
+    return undefined
+  } catch (error) {
+    return `cannot be mounted: ${messageOf(error)}`
+  }
+}
+
+const isThere = (path: string): Promise<boolean> =>
+  stat(path).then(
+    () => true,
+    () => false,
+  )
