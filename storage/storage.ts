@@ -153,7 +153,7 @@ export const openStorage = async (options: StorageOptions): Promise<Storage> => 
       repair: (findings) => repairStorage({ findings, blobs, layers, fixUps, quarantine }),
       counters: () => ({
         quarantined: quarantine.taken,
-        swept: new Set([trash, containersTrash]).values().reduce((sum, { found }) => sum + found, 0),
+        swept: trash.found + (containersTrash === trash ? 0 : containersTrash.found),
       }),
       trashEmptied: async () => {
         await trash.emptied()
