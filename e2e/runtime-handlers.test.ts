@@ -21,6 +21,7 @@ import {
   until,
   untilExited,
 } from './pods.ts'
+import { openCommand, TRANSPORTS, type Transport } from './remote-command.ts'
 
 const crun = crunProgram()
 after(() => crun.remove())
@@ -88,6 +89,31 @@ describe('runtime handlers', { skip: isPeer ? 'ours' : crunSkip }, () => {
     await removePod(world.cri, pod.podSandboxId)
   })
 
+  it('streams commands by another runtime as by the first', async () => {
+    const { containerId, podSandboxId } = await start('streamed', 'crun', ['sleep', '1000'])
+    const exec = async (by: Transport, cmd: string[], wanted: { tty: boolean; stdin: boolean }) => {
+      const asked = { ...wanted, stdout: true, stderr: !wanted.tty }
+      const { url } = await world.cri.runtime.exec({ containerId, cmd, ...asked })
+      return openCommand(by, url, asked)
+    }
+    for (const by of TRANSPORTS) {
+      for (const tty of [false, true]) {
+        const talk = await exec(by, ['sh', '-c', 'read line; echo "got $line"; test -t 0; exit $((3 + $?))'], {
+          tty,
+          stdin: true,
+        })
+        await talk.write(Buffer.from('word\n'))
+        assert.deepEqual(await talk.ended, { code: tty ? 3 : 4 })
+        assert.match(talk.text(), /got word\r?\n/)
+        const missing = await exec(by, ['no-such-program'], { tty, stdin: false })
+        assert.deepEqual(await missing.ended, { code: 127 })
+        const killed = await exec(by, ['sh', '-c', 'kill -9 $$'], { tty, stdin: false })
+        assert.deepEqual(await killed.ended, { code: 137 })
+      }
+    }
+    await removePod(world.cri, podSandboxId)
+  })
+
   it('keeps what it has when the configuration is broken, and says why', async () => {
     await writeFile(world.site.path('config.d-broken'), '')
     const path = world.site.path('config.yaml')
@@ -134,7 +160,8 @@ describe('runtime handlers', { skip: isPeer ? 'ours' : crunSkip }, () => {
 
   it('makes pods that name no handler with another default from now on, and serves the earlier ones', async () => {
     const programOf = async (podSandboxId: string): Promise<string> =>
-      JSON.parse(await readFile(world.site.path('root/sandboxes', podSandboxId, 'config.json'), 'utf8')).runtime.handler
+      JSON.parse(await readFile(world.site.path('root/sandboxes', podSandboxId, 'config.json'), 'utf8')).record.runtime
+        .handler
     const early = await start('early', '', ['sleep', '1000'])
     assert.equal(await programOf(early.podSandboxId), 'runc')
     await reconfigure((config) => {
