@@ -3,8 +3,8 @@ import type { ContainerConfig } from '#proto/generated/api.ts'
 import { readSeccompProfile } from './read-seccomp-profile.ts'
 import { hostDevices, resolveDevices } from './resolve-devices.ts'
 import { resolveMountSources } from './resolve-mounts.ts'
-import type { ContainerSpecInput } from './spec/container-spec.ts'
 import { localhostSeccompPath } from './spec/seccomp.ts'
+import type { ContainerSpecInput } from './spec/spec-input.ts'
 
 export type SpecFacts = Pick<
   ContainerSpecInput,

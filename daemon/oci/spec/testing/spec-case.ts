@@ -1,8 +1,8 @@
 /** Inputs for tests of the spec: a plain pod on a plain host, of which each test states only what differs. */
 import { ContainerConfig, type DeepPartial, PodSandboxConfig } from '#proto/generated/api.ts'
 import { ALL_CAPABILITIES } from '../capabilities.ts'
-import type { ContainerSpecInput } from '../container-spec.ts'
 import type { SpecHost } from '../host.ts'
+import type { ContainerSpecInput } from '../spec-input.ts'
 
 /** A node of today: cgroup v2, no LSM, nothing missing. */
 export const plainHost: SpecHost = {
