@@ -90,7 +90,7 @@ describe('an image volume', () => {
     assert.equal(await see('beside', mounts, 'cat /sub/file'), 'of the node')
   })
 
-  it('of a path that is not there, or leads out of the image, fails as the kubelet knows it', async () => {
+  it('B15: of a path that is not there, or leads out of the image, fails as the kubelet knows it', async () => {
     const sandbox = await podConfig(world.site, 'bad-sub')
     const { podSandboxId } = await world.cri.runtime.runPodSandbox({ config: sandbox })
     for (const imageSubPath of [

@@ -5,8 +5,8 @@ import { existsSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import type { LayerEntry } from '../oci-image.ts'
-import { containerConfig, createContainer, podConfig, removePod } from '../pods.ts'
 import { FAILED_PRECONDITION, INVALID_ARGUMENT, refused, useAttacks } from './attack.ts'
+import { startTurning } from './turning-volume.ts'
 
 describe('hostile volumes:', () => {
   const attacks = useAttacks()
@@ -102,25 +102,11 @@ describe('hostile volumes:', () => {
   })
 
   it('B7: a volume that another container keeps turning round leads nowhere', async () => {
-    const shared = world.site.path('shared')
-    mkdirSync(shared)
-    const sandbox = await podConfig(world.site, 'flipper')
-    const { podSandboxId } = await world.cri.runtime.runPodSandbox({ config: sandbox })
-    const script = `while :; do mkdir /v/d 2>/dev/null; rm -rf /v/d; ln -s ${attacks.canary.dir} /v/d; rm /v/d; ln -s /../../..${attacks.canary.dir} /v/d; rm /v/d; done`
-    const mounts = [{ containerPath: '/v', hostPath: shared }]
-    const flipper = await createContainer(
-      world.cri,
-      podSandboxId,
-      sandbox,
-      containerConfig('flipper', world.image, ['sh', '-c', script], { mounts }),
-    )
-    await world.cri.runtime.startContainer({ containerId: flipper })
+    const turning = await startTurning(world, attacks.canary)
     for (let round = 0; round < 10; round++) {
-      const inner = [...mounts, { containerPath: '/v/d/made', hostPath: world.site.logDir }]
-      await attempt({ config: { mounts: inner } })
+      await turning.tryMount()
       attacks.canary.assertUnharmed()
     }
-    await removePod(world.cri, podSandboxId)
-    rmSync(shared, { recursive: true })
+    await turning.end()
   })
 })
