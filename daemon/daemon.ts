@@ -37,6 +37,7 @@ import { RecordStore } from './records/record-store.ts'
 import { restore } from './recovery/restore.ts'
 import { type SandboxStore, sandboxCodec } from './sandbox/sandbox.ts'
 import { SeccompNotifier } from './seccomp/notifier.ts'
+import { Stats } from './stats/stats.ts'
 import { openStreamingServer } from './streaming/open-server.ts'
 import { streamBackend } from './streaming/sessions/backend.ts'
 import { Forwards } from './streaming/sessions/port-forward.ts'
@@ -136,6 +137,7 @@ export async function startDaemon(
     isolation: openIsolation(config, paths, linux, log),
     forwards: new Forwards(),
     stops: new StopRaces(),
+    stats: new Stats({ config, containers, linux, log, paths, sandboxes }),
   }
   const streaming = await openStreamingServer({
     config: config.streaming,
@@ -218,6 +220,7 @@ async function close(parts: Parts, server: CriServer, lock: { release(): void })
   parts.watches.close()
   parts.spares.close()
   for (const client of parts.sandboxInits.values()) client.close()
+  parts.stats.close()
   parts.network.close()
   await parts.images.close()
   await parts.storage.close()

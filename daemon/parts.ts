@@ -23,6 +23,7 @@ import type { Operations } from './operations/operations.ts'
 import type { Paths } from './paths.ts'
 import type { SandboxStore } from './sandbox/sandbox.ts'
 import type { SeccompNotifier } from './seccomp/notifier.ts'
+import type { Stats } from './stats/stats.ts'
 import type { StreamingServer } from './streaming/open-server.ts'
 import type { Forwards } from './streaming/sessions/port-forward.ts'
 
@@ -66,4 +67,6 @@ export interface Parts {
   readonly streaming: StreamingServer
   /** The stops in progress, which later callers can only shorten. */
   readonly stops: StopRaces
+  /** What statistics remember between two questions. */
+  readonly stats: Stats
 }

@@ -105,6 +105,9 @@ export const containerCodec: RecordCodec<ContainerId, ContainerRecord, Container
   isVisible: ({ state }) => state !== 'creating',
 }
 
+/** Whether it may use anything but disk. */
+export const isLive = ({ status }: Container): boolean => status.state === 'created' || status.state === 'running'
+
 /** The limits in force, as the CRI names them. */
 export function resourcesOf({ record, status }: Container): LinuxContainerResources | undefined {
   return ('resources' in status ? status.resources : undefined) ?? record.config.linux?.resources

@@ -11,6 +11,7 @@ import { RecordStore } from '../records/record-store.ts'
 import { type SandboxStore, sandboxCodec } from '../sandbox/sandbox.ts'
 import { encodedLists } from './encoded-lists.ts'
 import type { Unary } from './rpc.ts'
+import { streamingCalls } from './stream-rpc.ts'
 
 test('a list tells the state of now, though its items are encoded once', async (t) => {
   const dir = await mkdtemp(join(tmpdir(), 'cricket-lists-'))
@@ -21,7 +22,11 @@ test('a list tells the state of now, though its items are encoded once', async (
   // Instead of an RPC: the adapter's answer to a request without a filter.
   const unary: Unary = (adapter) => (call) =>
     void answers.push(Promise.resolve(adapter(call.request, new AbortController().signal)))
-  const { listPodSandbox } = encodedLists({ sandboxes, containers: sandboxes as never }, unary)
+  const { listPodSandbox } = encodedLists(
+    { sandboxes, containers: sandboxes as never },
+    unary,
+    streamingCalls(silentLog),
+  )
   const list = async () => {
     listPodSandbox({ request: { filter: undefined } } as never, () => {})
     const bytes = await answers.pop()

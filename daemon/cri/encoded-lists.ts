@@ -1,13 +1,14 @@
 /**
- * ListPodSandbox and ListContainers, which the kubelet calls every second: each item is encoded once per status, and an answer
- * is these bytes one after the other, as protobuf has it for repeated fields.
+ * The lists of sandboxes and containers, unary, as the kubelet calls them every second, and streamed: each item is encoded once per
+ * status.
  */
 import {
   type ListContainersRequest,
   ListContainersResponse,
   type ListPodSandboxRequest,
   ListPodSandboxResponse,
-  RuntimeServiceService,
+  type StreamContainersRequest,
+  type StreamPodSandboxesRequest,
 } from '#proto/generated/api.ts'
 import type { Container } from '../container/container.ts'
 import { listContainers } from '../container/list-containers.ts'
@@ -15,21 +16,23 @@ import type { Parts } from '../parts.ts'
 import { listSandboxes } from '../sandbox/list-sandboxes.ts'
 import type { Sandbox } from '../sandbox/sandbox.ts'
 import { containerItem } from './container-messages.ts'
+import { answerInChunks, wholeAnswer } from './encoded-answers.ts'
 import type { Unary } from './rpc.ts'
 import { sandboxItem } from './sandbox-messages.ts'
+import type { Streaming } from './stream-rpc.ts'
 
 /** The bytes of objects as list items, forgotten with the objects. */
 class EncodedItems<T extends { readonly status: object }> {
   readonly #encode: (object: T) => Uint8Array
   readonly #known = new WeakMap<T, { readonly status: object; readonly bytes: Uint8Array }>()
 
-  /** @param encode a response with this object as its only item */
+  /** @param encode a response with this object as its only item; the items of both kinds of lists are field 1 */
   constructor(encode: (object: T) => Uint8Array) {
     this.#encode = encode
   }
 
-  response(objects: readonly T[]): Buffer {
-    return Buffer.concat(objects.map((object) => this.#bytesOf(object)))
+  *of(objects: readonly T[]): Generator<Uint8Array> {
+    for (const object of objects) yield this.#bytesOf(object)
   }
 
   #bytesOf(object: T): Uint8Array {
@@ -42,17 +45,8 @@ class EncodedItems<T extends { readonly status: object }> {
   }
 }
 
-const asItIs = (bytes: Buffer): Buffer => bytes
-
-/** The service as generated, but for the two responses that come encoded. */
-export const runtimeDefinition = {
-  ...RuntimeServiceService,
-  listPodSandbox: { ...RuntimeServiceService.listPodSandbox, responseSerialize: asItIs },
-  listContainers: { ...RuntimeServiceService.listContainers, responseSerialize: asItIs },
-}
-
-/** The handlers of these two. */
-export const encodedLists = (parts: Pick<Parts, 'containers' | 'sandboxes'>, unary: Unary) => {
+/** The handlers of these four. */
+export const encodedLists = (parts: Pick<Parts, 'containers' | 'sandboxes'>, unary: Unary, streaming: Streaming) => {
   const sandboxes = new EncodedItems<Sandbox>((sandbox) =>
     ListPodSandboxResponse.encode({ items: [sandboxItem(sandbox)] }).finish(),
   )
@@ -60,7 +54,17 @@ export const encodedLists = (parts: Pick<Parts, 'containers' | 'sandboxes'>, una
     ListContainersResponse.encode({ containers: [containerItem(container)] }).finish(),
   )
   return {
-    listPodSandbox: unary(({ filter }: ListPodSandboxRequest) => sandboxes.response(listSandboxes(parts, filter))),
-    listContainers: unary(({ filter }: ListContainersRequest) => containers.response(listContainers(parts, filter))),
+    listPodSandbox: unary(({ filter }: ListPodSandboxRequest) =>
+      wholeAnswer(sandboxes.of(listSandboxes(parts, filter)), 'StreamPodSandboxes'),
+    ),
+    streamPodSandboxes: streaming(({ filter }: StreamPodSandboxesRequest) =>
+      answerInChunks(sandboxes.of(listSandboxes(parts, filter))),
+    ),
+    listContainers: unary(({ filter }: ListContainersRequest) =>
+      wholeAnswer(containers.of(listContainers(parts, filter)), 'StreamContainers'),
+    ),
+    streamContainers: streaming(({ filter }: StreamContainersRequest) =>
+      answerInChunks(containers.of(listContainers(parts, filter))),
+    ),
   }
 }

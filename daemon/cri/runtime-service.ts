@@ -1,11 +1,10 @@
 /**
- * The RPC table of the runtime service: decode, one use case, encode. The two list calls are in `encoded-lists.ts`. What is in
- * neither answers UNIMPLEMENTED by itself.
+ * The RPC table of the runtime service: decode, one use case, encode. Lists are in `encoded-lists.ts`, statistics in
+ * `stats-service.ts`. What is in none answers UNIMPLEMENTED by itself.
  */
 import type { RuntimeServiceServer } from '#proto/generated/api.ts'
 import { createContainer } from '../container/create-container.ts'
 import { execSync } from '../container/exec-sync.ts'
-import { listContainers } from '../container/list-containers.ts'
 import { removeContainer } from '../container/remove-container.ts'
 import { reopenLog } from '../container/reopen-log.ts'
 import { startContainer } from '../container/start-container.ts'
@@ -13,7 +12,6 @@ import { stopContainer } from '../container/stop-container.ts'
 import { updateResources } from '../container/update-resources.ts'
 import { updatePodCidr } from '../network/config-template.ts'
 import type { Parts } from '../parts.ts'
-import { listSandboxes } from '../sandbox/list-sandboxes.ts'
 import { removeSandbox } from '../sandbox/remove-sandbox.ts'
 import { runSandbox } from '../sandbox/run-sandbox.ts'
 import { stopSandbox } from '../sandbox/stop-sandbox.ts'
@@ -23,16 +21,15 @@ import { acceptAttach } from '../streaming/sessions/attach.ts'
 import { acceptExec } from '../streaming/sessions/exec.ts'
 import { acceptPortForward } from '../streaming/sessions/port-forward.ts'
 import { API_VERSION, RUNTIME_NAME, VERSION } from '../version.ts'
-import { containerInfo, containerItem, containerStatus } from './container-messages.ts'
+import { containerInfo, containerStatus } from './container-messages.ts'
 import { cgroupDriver, required } from './messages.ts'
 import type { Unary } from './rpc.ts'
-import { sandboxInfo, sandboxItem, sandboxStatus } from './sandbox-messages.ts'
-import { inChunks, type Streaming } from './stream-rpc.ts'
+import { sandboxInfo, sandboxStatus } from './sandbox-messages.ts'
 
 /** The version of the runtime's own VersionRequest protocol that the kubelet has always been told. */
 const VERSION_MESSAGE = '0.1.0'
 
-export const runtimeService = (parts: Parts, unary: Unary, streaming: Streaming): Partial<RuntimeServiceServer> => ({
+export const runtimeService = (parts: Parts, unary: Unary): Partial<RuntimeServiceServer> => ({
   version: unary(() => ({
     version: VERSION_MESSAGE,
     runtimeName: RUNTIME_NAME,
@@ -61,10 +58,6 @@ export const runtimeService = (parts: Parts, unary: Unary, streaming: Streaming)
     const sandbox = parts.sandboxes.require(podSandboxId)
     return sandboxStatus(sandbox, verbose ? sandboxInfo(parts, sandbox) : {})
   }),
-  streamPodSandboxes: streaming(({ filter }) =>
-    inChunks(listSandboxes(parts, filter), (some) => ({ podSandboxes: some.map(sandboxItem) })),
-  ),
-
   updatePodSandboxResources: unary(async ({ podSandboxId, overhead, resources }) => {
     await updateSandboxResources(parts, podSandboxId, { overhead, resources })
     return {}
@@ -86,9 +79,6 @@ export const runtimeService = (parts: Parts, unary: Unary, streaming: Streaming)
     await removeContainer(parts, containerId, signal)
     return {}
   }),
-  streamContainers: streaming(({ filter }) =>
-    inChunks(listContainers(parts, filter), (some) => ({ containers: some.map(containerItem) })),
-  ),
   containerStatus: unary(async ({ containerId, verbose }) => {
     const container = parts.containers.require(containerId)
     return containerStatus(container, verbose ? await containerInfo(parts, container) : {})

@@ -1,16 +1,16 @@
 /** The CRI on its unix socket: who may connect, how much a message may hold, both services. */
 import { Server, ServerCredentials, type ServiceDefinition, type UntypedServiceImplementation } from '@grpc/grpc-js'
-import { ImageServiceService } from '#proto/generated/api.ts'
+import { ImageServiceService, RuntimeServiceService } from '#proto/generated/api.ts'
 import type { Parts } from '../parts.ts'
 import { type CriSocket, openSocket } from './cri-socket.ts'
-import { encodedLists, runtimeDefinition } from './encoded-lists.ts'
+import { encodedMethods, maxMessageBytes } from './encoded-answers.ts'
+import { encodedLists } from './encoded-lists.ts'
 import { imageService } from './image-service.ts'
 import { unaryCalls } from './rpc.ts'
 import { runtimeService } from './runtime-service.ts'
+import { statsService } from './stats-service.ts'
 import { streamingCalls } from './stream-rpc.ts'
 
-/** The kubelet's own limit for what it receives; nothing it sends comes near. */
-const maxMessageBytes = 16 * 1024 * 1024
 /** Of one connection. A client that would have more waits by itself, as HTTP/2 has it; without a limit one could take all memory. */
 const maxCallsAtOnce = 1_000
 
@@ -29,11 +29,24 @@ export async function serveCri(parts: Parts, listen: string): Promise<CriServer>
   })
   const unary = unaryCalls(parts.log)
   const streaming = streamingCalls(parts.log)
-  addService(server, runtimeDefinition, { ...runtimeService(parts, unary, streaming), ...encodedLists(parts, unary) })
+  addService(server, runtimeDefinition(), {
+    ...runtimeService(parts, unary),
+    ...encodedLists(parts, unary, streaming),
+    ...statsService(parts, unary, streaming),
+  })
   addService(server, ImageServiceService, imageService(parts, unary, streaming))
   const { injectConnection } = server.createConnectionInjector(ServerCredentials.createInsecure())
   const socket = await openSocket(listen, injectConnection, parts.log)
   return { close: (graceMs) => close(server, socket, graceMs) }
+}
+
+/** The service as generated, but for the answers that come encoded. */
+function runtimeDefinition(): ServiceDefinition {
+  const encoded = encodedMethods.map((name) => [
+    name,
+    { ...RuntimeServiceService[name], responseSerialize: (bytes: Buffer) => bytes },
+  ])
+  return { ...RuntimeServiceService, ...Object.fromEntries(encoded) }
 }
 
 /** grpc-js answers UNIMPLEMENTED for what the implementation lacks; only its types want all of it. */

@@ -1,11 +1,12 @@
 /** What every server-streaming RPC has in common: chunks under the message limit, back-pressure, the error map, the log line. */
 import { once } from 'node:events'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { handleServerStreamingCall, ServerWritableStream } from '@grpc/grpc-js'
 import type { Log } from '#proto/log.ts'
 import { statusFromError } from './status-from-error.ts'
 
 /** The responses in their order; made one by one, as the client takes them. */
-export type StreamAdapter<Req, Res> = (request: Req) => Iterable<Res>
+export type StreamAdapter<Req, Res> = (request: Req) => Iterable<Res> | AsyncIterable<Res>
 
 export type Streaming = <Req, Res>(adapter: StreamAdapter<Req, Res>) => handleServerStreamingCall<Req, Res>
 
@@ -34,9 +35,10 @@ async function send<Req, Res>(
   adapter: StreamAdapter<Req, Res>,
   signal: AbortSignal,
 ): Promise<void> {
-  for (const response of adapter(call.request)) {
+  for await (const response of adapter(call.request)) {
     if (!call.write(response)) await once(call, 'drain', { signal })
-    signal.throwIfAborted()
+    // A client that takes everything at once must not keep the others from theirs.
+    await nextTurn(undefined, { signal })
   }
   call.end()
 }

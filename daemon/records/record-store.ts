@@ -38,11 +38,18 @@ export class Stored<R, S> {
   #status: S
   #tail: Promise<unknown> = Promise.resolve()
   readonly #write: (status: S, durable: boolean) => Promise<void>
+  readonly #published: (before: S) => void
 
-  constructor(record: R, status: S, write: (status: S, durable: boolean) => Promise<void>) {
+  constructor(
+    record: R,
+    status: S,
+    write: (status: S, durable: boolean) => Promise<void>,
+    published: (before: S) => void = () => {},
+  ) {
     this.record = record
     this.#status = status
     this.#write = write
+    this.#published = published
   }
 
   /** The status as of now: an immutable value. */
@@ -59,13 +66,20 @@ export class Stored<R, S> {
       const status = next(this.#status)
       if (status === this.#status) return status
       await this.#write(status, options.durable ?? false)
+      const before = this.#status
       this.#status = status
+      this.#published(before)
       return status
     })
     this.#tail = run.catch(() => {})
     return run
   }
 }
+
+/** What has just become of an object; told in the tick in which readers see it. */
+export type Change<R, S> =
+  | { readonly is: 'updated'; readonly object: Stored<R, S>; readonly before: S }
+  | { readonly is: 'deleted'; readonly object: Stored<R, S> }
 
 export class RecordStore<Id extends string, R extends { readonly id: Id; readonly key: string }, S> {
   readonly #dir: string
@@ -74,12 +88,28 @@ export class RecordStore<Id extends string, R extends { readonly id: Id; readonl
   readonly #log: Log
   readonly #byId = new Map<Id, Stored<R, S>>()
   readonly #byKey = new Map<string, Stored<R, S>>()
+  readonly #watchers: ((change: Change<R, S>) => void)[] = []
 
   constructor(options: { dir: string; codec: RecordCodec<Id, R, S>; linux: Linux; log: Log }) {
     this.#dir = options.dir
     this.#codec = options.codec
     this.#linux = options.linux
     this.#log = options.log
+  }
+
+  /** Tell this one of every change from now on. It must not throw: the change has happened. */
+  watch(watcher: (change: Change<R, S>) => void): void {
+    this.#watchers.push(watcher)
+  }
+
+  #tell(change: Change<R, S>): void {
+    for (const watcher of this.#watchers) {
+      try {
+        watcher(change)
+      } catch (cause) {
+        this.#log.error(`Cannot tell of a change of a ${this.#codec.noun}`, { id: change.object.record.id, cause })
+      }
+    }
   }
 
   /**
@@ -162,7 +192,12 @@ export class RecordStore<Id extends string, R extends { readonly id: Id; readonl
   }
 
   #publish(record: R, status: S): Stored<R, S> {
-    const stored = new Stored<R, S>(record, status, (next, durable) => this.#writeStatus(record.id, next, durable))
+    const stored: Stored<R, S> = new Stored<R, S>(
+      record,
+      status,
+      (next, durable) => this.#writeStatus(record.id, next, durable),
+      (before) => this.#tell({ is: 'updated', object: stored, before }),
+    )
     this.#byId.set(record.id, stored)
     this.#byKey.set(record.key, stored)
     return stored
@@ -229,7 +264,9 @@ export class RecordStore<Id extends string, R extends { readonly id: Id; readonl
     await rm(dir, { recursive: true, force: true })
     const stored = this.#byId.get(id)
     this.#byId.delete(id)
-    if (stored && this.#byKey.get(stored.record.key) === stored) this.#byKey.delete(stored.record.key)
+    if (!stored) return
+    if (this.#byKey.get(stored.record.key) === stored) this.#byKey.delete(stored.record.key)
+    this.#tell({ is: 'deleted', object: stored })
   }
 }
 

@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { monitorFiles } from '#proto/conmon.ts'
 import { isKind, messageOf } from '#proto/errors.ts'
 import { nowNs } from '../clock.ts'
-import type { Container } from '../container/container.ts'
+import { type Container, isLive } from '../container/container.ts'
 import { removeDeclaredVolumes } from '../container/declared-volumes.ts'
 import { removeImageVolumes } from '../container/image-volumes.ts'
 import { formerlyIsolated } from '../container/isolated.ts'
@@ -126,8 +126,6 @@ function endContainersOfEarlierBoot(needs: RestoreNeeds): Promise<number> {
     await container.update((status) => exited(status, exit), { durable: true })
   })
 }
-
-const isLive = ({ status }: Container): boolean => status.state === 'created' || status.state === 'running'
 
 function stopSandboxesOfEarlierBoot(needs: RestoreNeeds): Promise<number> {
   const gone = needs.sandboxes

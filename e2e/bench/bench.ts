@@ -8,6 +8,7 @@
  *   streaming    as the first word: only exec and port-forward, see streaming.ts
  *   spec         as the first word: only the making of specs, see spec.ts
  *   pull         as the first word: only pulls, see pull.ts
+ *   idle         as the first word: only what a node at rest costs, see idle.ts
  */
 
 import { execFileSync } from 'node:child_process'
@@ -28,6 +29,7 @@ import { type Registry, startRegistry } from '../registry.ts'
 import type { Runtime } from '../runtime.ts'
 import { createSite, removeSite, type Site } from '../site.ts'
 import { type Figure, percentiles, renderTable } from './figures.ts'
+import { benchIdle } from './idle.ts'
 import { benchMonitors, preciseCpuMs } from './monitor.ts'
 import { benchPull } from './pull.ts'
 import { benchSpec } from './spec.ts'
@@ -318,6 +320,7 @@ async function main(measure: (contestants: Contestant[]) => Promise<Figure[]>): 
 }
 
 const words: Record<string, () => Promise<void>> = {
+  idle: () => main((contestants) => benchIdle(contestants, PODS)),
   monitor: () => benchMonitors({ rounds: ROUNDS, pods: PODS }),
   pull: () => benchPull({ rounds: Math.ceil(ROUNDS / 10), json: options.json, only: options.only }),
   spec: async () => benchSpec(),

@@ -2,11 +2,15 @@
 import * as affinity from './affinity.ts'
 import * as atomicFile from './atomic-file.ts'
 import * as bindTree from './bind-tree.ts'
+import * as blockDevices from './block-devices.ts'
 import * as cgroup from './cgroup.ts'
+import * as cgroupCounters from './cgroup-counters.ts'
+import * as cgroupDetails from './cgroup-details.ts'
 import * as cgroupLimits from './cgroup-limits.ts'
 import * as chroot from './chroot.ts'
 import * as connectInNamespace from './connect-in-namespace.ts'
 import * as consoleSocket from './console-socket.ts'
+import * as descriptorCensus from './descriptor-census.ts'
 import * as flock from './flock.ts'
 import * as freezer from './freezer.ts'
 import * as hostFacts from './host-facts.ts'
@@ -15,6 +19,7 @@ import * as makeInRoot from './make-in-root.ts'
 import * as mknod from './mknod.ts'
 import * as mount from './mount.ts'
 import * as namespaces from './namespaces.ts'
+import * as netCounters from './net-counters.ts'
 import * as netdev from './netdev.ts'
 import * as openat2 from './openat2.ts'
 import * as ownChildren from './own-children.ts'
@@ -38,11 +43,15 @@ export const linux = {
   ...affinity,
   ...atomicFile,
   ...bindTree,
+  ...blockDevices,
   ...cgroup,
+  ...cgroupCounters,
+  ...cgroupDetails,
   ...cgroupLimits,
   ...chroot,
   ...connectInNamespace,
   ...consoleSocket,
+  ...descriptorCensus,
   ...flock,
   ...freezer,
   ...hostFacts,
@@ -51,6 +60,7 @@ export const linux = {
   ...mknod,
   ...mount,
   ...namespaces,
+  ...netCounters,
   ...netdev,
   ...openat2,
   ...ownChildren,

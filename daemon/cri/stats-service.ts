@@ -1,0 +1,49 @@
+/** The RPCs of statistics: decode, one use case, encode. */
+import type {
+  ContainerStatsRequest,
+  ListContainerStatsRequest,
+  ListPodSandboxStatsRequest,
+  PodSandboxStatsRequest,
+  StreamContainerStatsRequest,
+  StreamPodSandboxStatsRequest,
+} from '#proto/generated/api.ts'
+import type { Parts } from '../parts.ts'
+import { containerStats, listContainerStats } from '../stats/container-stats.ts'
+import { listSandboxStats, sandboxStats } from '../stats/sandbox-stats.ts'
+import { answerInChunks, wholeAnswer } from './encoded-answers.ts'
+import { StatsEncoder } from './encoded-stats.ts'
+import type { Unary } from './rpc.ts'
+import type { Streaming } from './stream-rpc.ts'
+
+export const statsService = (parts: Parts, unary: Unary, streaming: Streaming) => {
+  const encoder = new StatsEncoder(parts.storage.root)
+  const containers = async (filter: ListContainerStatsRequest['filter']) =>
+    encoded(await listContainerStats(parts, filter), (reading) => encoder.container(reading))
+  const sandboxes = async (filter: ListPodSandboxStatsRequest['filter']) =>
+    encoded(await listSandboxStats(parts, filter), (reading) => encoder.sandbox(reading))
+  return {
+    containerStats: unary(async ({ containerId }: ContainerStatsRequest) =>
+      encoder.container(await containerStats(parts, containerId)),
+    ),
+    listContainerStats: unary(async ({ filter }: ListContainerStatsRequest) =>
+      wholeAnswer(await containers(filter), 'StreamContainerStats'),
+    ),
+    streamContainerStats: streaming(async function* ({ filter }: StreamContainerStatsRequest) {
+      yield* answerInChunks(await containers(filter))
+    }),
+    podSandboxStats: unary(async ({ podSandboxId }: PodSandboxStatsRequest) =>
+      encoder.sandbox(await sandboxStats(parts, podSandboxId)),
+    ),
+    listPodSandboxStats: unary(async ({ filter }: ListPodSandboxStatsRequest) =>
+      wholeAnswer(await sandboxes(filter), 'StreamPodSandboxStats'),
+    ),
+    streamPodSandboxStats: streaming(async function* ({ filter }: StreamPodSandboxStatsRequest) {
+      yield* answerInChunks(await sandboxes(filter))
+    }),
+  }
+}
+
+/** One by one, as they are taken. */
+function* encoded<T>(readings: readonly T[], encode: (reading: T) => Buffer): Generator<Buffer> {
+  for (const reading of readings) yield encode(reading)
+}
