@@ -12,6 +12,8 @@ import type { Log } from '#proto/log.ts'
 import { KeyedLock } from '#storage/keyed-lock.ts'
 import { SingleFlight } from '#storage/single-flight.ts'
 import { openStorage } from '#storage/storage.ts'
+import { checkNode } from './check/check-node.ts'
+import { type RunCheck, serveChecks } from './check/serve-checks.ts'
 import type { Followers } from './config/reload.ts'
 import type { Config } from './config/schema.ts'
 import { type ContainerStore, containerCodec, usesImage } from './container/container.ts'
@@ -19,6 +21,7 @@ import { stopContainer } from './container/stop-container.ts'
 import { StopRaces } from './container/stop-races.ts'
 import { Watches } from './container/watches.ts'
 import { openIsolation } from './cpu-isolation/open-isolation.ts'
+import { openSocket } from './cri/cri-socket.ts'
 import { type CriServer, serveCri } from './cri/server.ts'
 import { keepHouse } from './housekeeping.ts'
 import { imagesConfig } from './images-config.ts'
@@ -138,6 +141,7 @@ export async function startDaemon(
     forwards: new Forwards(),
     stops: new StopRaces(),
     stats: new Stats({ config, containers, linux, log, paths, sandboxes }),
+    swept: { directories: 0, rootfs: 0 },
   }
   const streaming = await openStreamingServer({
     config: config.streaming,
@@ -150,6 +154,9 @@ export async function startDaemon(
   await restore(parts)
   await preload(images, config.image.preload, log)
   const server = await serveCri(parts, config.listen)
+  const runCheck: RunCheck = (repair, signal) => checkNode(parts, repair, signal)
+  const checkLog = log.child({ part: 'check' })
+  const checks = await serveChecks((accept) => openSocket(paths.checkSocket, accept, checkLog), runCheck, checkLog)
   const endHousekeeping = keepHouse(parts)
   log.info('Listening', { socket: config.listen })
   parts.spares.refill()
@@ -159,9 +166,10 @@ export async function startDaemon(
       setStreaming: (fresh) => streaming.reload(fresh),
       setInsecureRegistries: (hosts) => void insecureRegistries.splice(0, Infinity, ...hosts),
     },
-    close: () => {
+    close: async () => {
       endHousekeeping()
-      return close(parts, server, lock)
+      await checks.close()
+      await close(parts, server, lock)
     },
   }
 }

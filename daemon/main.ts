@@ -2,6 +2,8 @@
 import { linux } from '#linux/linux.ts'
 import { messageOf, RuntimeError } from '#proto/errors.ts'
 import { aboutImage } from './about-image.ts'
+import { checkCommand } from './check/check-command.ts'
+import { wipeCommand } from './check/wipe-command.ts'
 import { renderConfig, renderDefaultConfig } from './config/document.ts'
 import { type CommandLine, parseFlags } from './config/flags.ts'
 import { loadConfig } from './config/load.ts'
@@ -23,9 +25,12 @@ const usage = `cricket ${VERSION}: a container runtime for Kubernetes and nothin
   cricket ops      list what a running daemon is busy with, by stage
   cricket image explain REFERENCE [NAMESPACE]
                    tell which servers a pull would ask, in which order, and with whose credentials
+  cricket check    look at records, layers and blobs for damage, beside a running daemon or without one;
+                   --repair: put aside what is damaged, so that it is fetched again; --json: for programs
+  cricket wipe     remove all images, layers and records of pods, after asking; --yes: without asking
   cricket version  print the version; --json: for programs
 
-Flags of serve, config, ops and image:
+Flags of serve, config, ops, image, check and wipe:
   --config FILE    the configuration file (/etc/cricket/config.yaml); drop-ins lie beside it in config.d/*.yaml
   --root DIR       what survives a reboot: images, layers, records
   --state DIR      what does not: sockets, bundles, namespaces
@@ -54,6 +59,8 @@ const commands: Record<string, Word> = {
     run: async ({ flags }) => print(await operationsTable(loadConfig({ flags }).listen)),
   },
   image: { switches: [], positionals: 3, run: ({ flags, positionals }) => print(aboutImage(flags, positionals)) },
+  check: { switches: ['repair', 'json'], run: async (line) => print(await checkCommand(line)) },
+  wipe: { switches: ['yes'], run: async (line) => print(await wipeCommand(line)) },
   // For the daemon's own use.
   relabel: { switches: [], run: relabelCommand },
   version: {

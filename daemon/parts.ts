@@ -21,6 +21,7 @@ import type { RuntimeHandlers } from './oci/runtime-handlers.ts'
 import type { SpecHost } from './oci/spec/host.ts'
 import type { Operations } from './operations/operations.ts'
 import type { Paths } from './paths.ts'
+import type { Swept } from './recovery/sweep.ts'
 import type { SandboxStore } from './sandbox/sandbox.ts'
 import type { SeccompNotifier } from './seccomp/notifier.ts'
 import type { Stats } from './stats/stats.ts'
@@ -69,4 +70,5 @@ export interface Parts {
   readonly stops: StopRaces
   /** What statistics remember between two questions. */
   readonly stats: Stats
+  readonly swept: Swept
 }

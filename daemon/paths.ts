@@ -9,6 +9,8 @@ export type PinnedNamespace = 'net' | 'ipc' | 'uts' | 'pid' | 'user'
 
 export interface Paths {
   readonly stateLock: string
+  /** Where `cricket check` finds the daemon. */
+  readonly checkSocket: string
   readonly storage: string
   readonly images: string
   readonly networkCache: string
@@ -60,6 +62,7 @@ export function pathsUnder(root: string, state: string): Paths {
   const containers = join(state, 'containers')
   return {
     stateLock: join(state, 'lock'),
+    checkSocket: join(state, 'check.sock'),
     storage: join(root, 'storage'),
     images: join(root, 'images'),
     networkCache: join(root, 'network'),

@@ -37,7 +37,7 @@ export interface IncompleteImage {
 }
 
 const QUARANTINE = 'quarantine'
-const NAME = /^sha(?:256-[0-9a-f]{64}|512-[0-9a-f]{128})\.json$/
+export const RECORD_FILE = /^sha(?:256-[0-9a-f]{64}|512-[0-9a-f]{128})\.json$/
 const UNFINISHED = /\.tmp$/
 
 export class ImageRecords {
@@ -65,7 +65,7 @@ export class ImageRecords {
     const found: StoredRecord[] = []
     for (const name of (await readdir(input.root)).sort()) {
       if (UNFINISHED.test(name)) await unlink(join(input.root, name))
-      const record = NAME.test(name) ? await loadOrQuarantine(input, name) : undefined
+      const record = RECORD_FILE.test(name) ? await loadOrQuarantine(input, name) : undefined
       if (record) found.push(record)
     }
     return new ImageRecords(input, found)
@@ -84,6 +84,12 @@ export class ImageRecords {
   /** All of them. */
   get everything(): Catalog {
     return new Catalog([...this.#stored.values()].map(({ image }) => image))
+  }
+
+  /** Writes a record again whose file was found damaged; nothing happens when there is no such image. */
+  async rewrite(file: string): Promise<void> {
+    using _ = await this.#writing.take('records')
+    for (const record of this.#stored.values()) if (recordFile(record.image.id) === file) await this.#write(record)
   }
 
   /** To be called when a layer went. */
@@ -126,7 +132,7 @@ export class ImageRecords {
     this.#lagging.delete(id)
     await this.#catchUp()
     try {
-      await unlink(join(this.#input.root, fileName(id)))
+      await unlink(join(this.#input.root, recordFile(id)))
     } catch (error) {
       if (!isErrno(error, 'ENOENT')) throw error
     }
@@ -157,7 +163,7 @@ export class ImageRecords {
   }
 
   async #write(record: StoredRecord): Promise<void> {
-    const path = join(this.#input.root, fileName(record.image.id))
+    const path = join(this.#input.root, recordFile(record.image.id))
     await writeRecord(path, toStored(record), { durable: true })
   }
 
@@ -170,7 +176,7 @@ export class ImageRecords {
   }
 }
 
-const fileName = (id: ImageId): string => `${id.replace(':', '-')}.json`
+export const recordFile = (id: ImageId): string => `${id.replace(':', '-')}.json`
 
 const merge = (before: ImageRecord, now: ImageRecord): ImageRecord => ({
   ...now,
@@ -185,7 +191,7 @@ const loadOrQuarantine = async (input: ImageRecordsInput, name: string): Promise
   const path = join(input.root, name)
   const read = await readRecord(path, storedRecordField)
   if (read.is === 'missing') return undefined
-  if (read.is === 'whole' && fileName(read.record.image.id) === name) return read.record
+  if (read.is === 'whole' && recordFile(read.record.image.id) === name) return read.record
   const why = read.is === 'damaged' ? read.why : 'is the record of another image'
   const aside = join(input.root, QUARANTINE, `${name}.${Date.now()}`)
   input.log.error('Image record is damaged, put aside; pull the image again', { path, aside, why })

@@ -5,6 +5,7 @@
 import type { Linux } from '#linux/linux.ts'
 import { RuntimeError } from '#proto/errors.ts'
 import type { Log } from '#proto/log.ts'
+import type { Finding } from '#storage/check/finding.ts'
 import { garbageLimit } from '#storage/garbage.ts'
 import { KeyedLock } from '#storage/keyed-lock.ts'
 import type { Storage } from '#storage/storage.ts'
@@ -190,8 +191,9 @@ export class Images {
     return this.#records.incomplete
   }
 
-  /** To be called when layers were found damaged and taken away. */
-  recheck(): void {
+  /** After layers were taken away that a check found damaged: says which images miss one, and writes their damaged records again. */
+  async repair(findings: readonly Finding[]): Promise<void> {
+    for (const { kind, id } of findings) if (kind === 'image') await this.#records.rewrite(id)
     this.#records.recheck()
   }
 

@@ -176,7 +176,7 @@ export const openStorage = async (options: StorageOptions): Promise<Storage> => 
   }
 }
 
-interface Lock {
+export interface Lock {
   release(): void
 }
 
@@ -195,7 +195,8 @@ const takeLocks = (layout: Layout, linux: Linux): Lock[] => {
   }
 }
 
-const takeLock = (path: string, linux: Linux): Lock => {
+/** Throws failed-precondition when another process has it. */
+export const takeLock = (path: string, linux: Linux): Lock => {
   try {
     return linux.lockFile(path)
   } catch (error) {

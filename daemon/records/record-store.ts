@@ -74,6 +74,13 @@ export class Stored<R, S> {
     this.#tail = run.catch(() => {})
     return run
   }
+
+  /** Writes the status again, as it is. */
+  rewrite(): Promise<void> {
+    const run = this.#tail.then(() => this.#write(this.#status, true))
+    this.#tail = run.catch(() => {})
+    return run
+  }
 }
 
 /** What has just become of an object; told in the tick in which readers see it. */
@@ -177,10 +184,7 @@ export class RecordStore<Id extends string, R extends { readonly id: Id; readonl
     try {
       const dir = join(this.#dir, record.id)
       await mkdir(dir, { mode: 0o700 })
-      await this.#linux.writeFileAtomic(join(dir, 'config.json'), toJson(this.#codec.recordToJson(record)), {
-        mode: 0o600,
-        durable: true,
-      })
+      await this.#writeRecord(record)
       // Also the name of the directory: what the object will hold is on disk elsewhere, and this says whose it is.
       await syncDirectory(this.#dir)
       await this.#writeStatus(record.id, status, false)
@@ -203,8 +207,21 @@ export class RecordStore<Id extends string, R extends { readonly id: Id; readonl
     return stored
   }
 
+  #writeRecord(record: R): Promise<void> {
+    const text = toJson(this.#codec.recordToJson(record))
+    return this.#linux.writeFileAtomic(join(this.#dir, record.id, 'config.json'), text, { mode: 0o600, durable: true })
+  }
+
   #writeStatus(id: Id, status: S, durable: boolean): Promise<void> {
     return this.#linux.writeFileAtomic(join(this.#dir, id, 'status.json'), toJson(status), { mode: 0o600, durable })
+  }
+
+  /** Writes both files of an object again, of which one was found damaged. Nothing happens when there is no such object. */
+  async rewrite(id: Id): Promise<void> {
+    const stored = this.#byId.get(id)
+    if (stored === undefined) return
+    await this.#writeRecord(stored.record)
+    await stored.rewrite()
   }
 
   get(id: Id): Stored<R, S> | undefined {

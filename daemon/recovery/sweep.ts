@@ -3,8 +3,9 @@
  * layers. Left by a daemon that was killed while it removed something, or by a rollback that failed.
  */
 import { readdir } from 'node:fs/promises'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { messageOf } from '#proto/errors.ts'
+import type { Finding } from '#storage/check/finding.ts'
 import { ownerOfRootfs } from '../container/image-volumes.ts'
 import { removeFiles } from '../container/remove-files.ts'
 import { ContainerId, SandboxId } from '../ids.ts'
@@ -15,8 +16,44 @@ import { releaseNamespaces } from '../sandbox/namespaces.ts'
 
 export type SweepNeeds = Pick<
   Parts,
-  'containers' | 'handlers' | 'linux' | 'log' | 'network' | 'paths' | 'sandboxes' | 'storage'
+  'containers' | 'handlers' | 'linux' | 'log' | 'network' | 'paths' | 'sandboxes' | 'storage' | 'swept'
 >
+
+/** What was nobody's and went, since the start. */
+export interface Swept {
+  directories: number
+  rootfs: number
+}
+
+/** What a sweep would take, from memory and directory listings. */
+export async function findUnowned({ containers, paths, sandboxes, storage }: SweepNeeds): Promise<Finding[]> {
+  const hasContainer = (name: string): boolean => {
+    const id = ContainerId.safeParse(name).data
+    return id !== undefined && containers.get(id) !== undefined
+  }
+  const hasSandbox = (name: string): boolean => {
+    const id = SandboxId.safeParse(name).data
+    return id !== undefined && sandboxes.get(id) !== undefined
+  }
+  const stray = (path: string): Finding => ({
+    kind: 'stray',
+    id: basename(path),
+    path,
+    why: 'belongs to no record',
+    remedy: 'sweep',
+  })
+  const unowned = async (dir: string, isOwned: (name: string) => boolean): Promise<Finding[]> =>
+    (await readdir(dir)).filter((name) => !isOwned(name)).map((name) => stray(join(dir, name)))
+  return [
+    ...(await unowned(paths.containers, hasContainer)),
+    ...(await unowned(paths.sandboxes, hasSandbox)),
+    ...(await unowned(paths.ownVolumes, hasContainer)),
+    ...storage.rootfs
+      .list()
+      .filter((id) => !hasContainer(ownerOfRootfs(id)))
+      .map((id) => stray(join(paths.storage, 'rootfs', id))),
+  ]
+}
 
 export async function sweepDirectories(needs: SweepNeeds): Promise<number> {
   const containers = await sweepDirectory(needs, needs.paths.containers, async (name) => {
@@ -36,6 +73,7 @@ export async function sweepDirectories(needs: SweepNeeds): Promise<number> {
     const id = ContainerId.safeParse(name).data
     return !id || !needs.containers.get(id)
   })
+  needs.swept.directories += containers + sandboxes + volumes
   return containers + sandboxes + volumes
 }
 
@@ -51,7 +89,9 @@ export async function sweepRootfs(needs: SweepNeeds): Promise<number> {
     if (known && needs.containers.get(known)) continue
     try {
       await needs.storage.rootfs.remove(id)
+      needs.log.warn('Swept a root file system that no record owned', { id })
       swept++
+      needs.swept.rootfs++
     } catch (cause) {
       needs.log.error('Cannot sweep a root file system', { container: known, why: messageOf(cause) })
     }

@@ -6,7 +6,10 @@ import type { Parts } from '../parts.ts'
 import { offersUserNamespaces } from '../sandbox/user-namespaces.ts'
 import { RUNTIME_NAME, VERSION } from '../version.ts'
 
-type StatusNeeds = Pick<Parts, 'config' | 'handlers' | 'host' | 'images' | 'network' | 'operations' | 'storage'>
+type StatusNeeds = Pick<
+  Parts,
+  'config' | 'handlers' | 'host' | 'images' | 'network' | 'operations' | 'storage' | 'swept'
+>
 
 /** RuntimeReady and NetworkReady as they are, and what each runtime handler offers ("" is the default one). */
 export async function runtimeStatus(needs: StatusNeeds, verbose: boolean): Promise<StatusResponse> {
@@ -30,6 +33,7 @@ export async function runtimeStatus(needs: StatusNeeds, verbose: boolean): Promi
       ? {
           operations: JSON.stringify([...needs.operations.list(), ...needs.images.operations()]),
           registries: JSON.stringify(needs.images.registriesState()),
+          healing: JSON.stringify(healing(needs)),
           networkDebts: JSON.stringify(needs.network.debts()),
           config: JSON.stringify(needs.config),
           host: JSON.stringify(needs.host, (_key, value) => (value instanceof Map ? Object.fromEntries(value) : value)),
@@ -38,6 +42,14 @@ export async function runtimeStatus(needs: StatusNeeds, verbose: boolean): Promi
       : {},
   })
 }
+
+/** What was found damaged, half-made or nobody's since the start, and went. */
+const healing = ({ images, storage, swept }: StatusNeeds) => ({
+  ...storage.counters(),
+  sweptDirectories: swept.directories,
+  sweptRootfs: swept.rootfs,
+  incompleteImages: images.incomplete().map(({ image }) => image.repoTags[0] ?? image.id),
+})
 
 const handlerMessage = (needs: StatusNeeds, handler: RuntimeHandler) => ({
   name: handler.name,

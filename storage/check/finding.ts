@@ -10,7 +10,7 @@ export interface Finding {
   /** What is wrong, such as `3 files differ: "etc/passwd" is missing; …`. */
   readonly why: string
   /** What a repair does about it. */
-  readonly remedy: 'fetch again' | 'make anew' | 'put aside' | 'replace the container' | 'write anew' | 'none'
+  readonly remedy: 'fetch again' | 'make anew' | 'put aside' | 'replace the container' | 'write anew' | 'sweep'
 }
 
 export interface Checked {
