@@ -41,6 +41,7 @@ import { restore } from './recovery/restore.ts'
 import { type SandboxStore, sandboxCodec } from './sandbox/sandbox.ts'
 import { SeccompNotifier } from './seccomp/notifier.ts'
 import { Stats } from './stats/stats.ts'
+import { storageOptions } from './storage-options.ts'
 import { openStreamingServer } from './streaming/open-server.ts'
 import { streamBackend } from './streaming/sessions/backend.ts'
 import { Forwards } from './streaming/sessions/port-forward.ts'
@@ -70,7 +71,7 @@ export async function startDaemon(
   watcher?: StageWatcher,
 ): Promise<Daemon> {
   const linux = realLinux
-  const paths = pathsUnder(config.root, config.state)
+  const paths = pathsUnder(config.root, config.state, config.storage.containersRoot)
   await makeDirectories(config, paths)
   const lock = lockState(linux, paths.stateLock, config.state)
   await makeListenerDirectory(paths)
@@ -78,7 +79,7 @@ export async function startDaemon(
   const sandboxes: SandboxStore = new RecordStore({ dir: paths.sandboxRecords, codec: sandboxCodec, linux, log })
   const containers: ContainerStore = new RecordStore({ dir: paths.containerRecords, codec: containerCodec, linux, log })
   const [storage, handlers, apparmorProfile] = await Promise.all([
-    openStorage({ root: paths.storage, linux, log: log.child({ part: 'storage' }) }),
+    openStorage({ root: paths.storage, linux, log: log.child({ part: 'storage' }), ...storageOptions(config) }),
     openRuntimeHandlers(config.runtimes, log),
     loadDefaultProfile(linux, host, log),
   ])

@@ -57,7 +57,8 @@ export interface ContainerPaths {
   readonly seccompListener: string
 }
 
-export function pathsUnder(root: string, state: string): Paths {
+/** @param containersRoot where containers write, unless that is below `root` as well */
+export function pathsUnder(root: string, state: string, containersRoot = root): Paths {
   const sandboxes = join(state, 'sandboxes')
   const containers = join(state, 'containers')
   return {
@@ -71,12 +72,16 @@ export function pathsUnder(root: string, state: string): Paths {
     containerRecords: join(root, 'containers'),
     sandboxes,
     containers,
-    ownVolumes: join(root, 'volumes'),
+    ownVolumes: join(containersRoot, 'volumes'),
     // A socket's name has to be short.
     seccompListeners: join(state, 'seccomp'),
     sandbox: (id) => sandboxPaths(join(sandboxes, id)),
     container: (id) =>
-      containerPaths(join(containers, id), join(root, 'volumes', id), join(state, 'seccomp', id.slice(0, 20))),
+      containerPaths(
+        join(containers, id),
+        join(containersRoot, 'volumes', id),
+        join(state, 'seccomp', id.slice(0, 20)),
+      ),
   }
 }
 

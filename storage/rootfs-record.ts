@@ -19,6 +19,8 @@ export const RootfsRecord = z.object({
   copies: z.array(z.string()).default([]),
   /** The boot in which it was last mounted, as /proc/sys/kernel/random/boot_id has it. */
   bootId: z.string().default(''),
+  /** The project of the file system that counts what it takes. */
+  project: z.int().optional(),
 })
 
 export type RootfsRecord = z.infer<typeof RootfsRecord>

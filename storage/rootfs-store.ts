@@ -2,7 +2,6 @@
 import { randomBytes } from 'node:crypto'
 import { mkdir, readdir, rename, rmdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { isErrno } from '#linux/errno.ts'
 import type { Linux } from '#linux/linux.ts'
 import { RuntimeError } from '#proto/errors.ts'
 import type { Log } from '#proto/log.ts'
@@ -16,8 +15,10 @@ import { readRecord, writeRecord } from './record.ts'
 import { Rollback } from './rollback.ts'
 import { type CreateRootfs, isRootfsId, newRecord, RootfsRecord } from './rootfs-record.ts'
 import type { Drivers } from './snapshot/open-drivers.ts'
+import type { Projects } from './snapshot/projects.ts'
 import { rootOf, type Snapshot, treesOf } from './snapshot/snapshot.ts'
 import type { TreeCopies } from './snapshot/tree-copies.ts'
+import { unmountRootfs } from './snapshot/unmount-rootfs.ts'
 import { trustVolatile } from './snapshot/volatile-mark.ts'
 import { type MeasuredUsage, WritableUsage } from './snapshot/writable-usage.ts'
 import type { WorkerPool } from './tar/worker-pool.ts'
@@ -33,6 +34,8 @@ export interface RootfsStoreParts {
   readonly copies: TreeCopies
   readonly drivers: Drivers
   readonly meters: WorkerPool
+  /** Undefined where the file system counts nothing for us. */
+  readonly projects?: Projects | undefined
   /** Of the containers' file system. */
   readonly trash: Trash
 }
@@ -46,9 +49,13 @@ export class RootfsStore {
 
   private constructor(parts: RootfsStoreParts) {
     this.#parts = parts
-    const { log, meters } = parts
+    const { log, meters, projects } = parts
     this.#usage = new WritableUsage({
       log,
+      counted: (id) => {
+        const project = this.#records.get(id)?.project
+        return project === undefined ? undefined : projects?.usageOf(project)
+      },
       measure: (id, signal) => meters.run('measure', { directory: upperIn(this.#directory(id)) }, signal),
     })
   }
@@ -176,6 +183,8 @@ export class RootfsStore {
   }
 
   async #forget(id: string): Promise<void> {
+    const project = this.#records.get(id)?.project
+    if (project !== undefined) this.#parts.projects?.release(project)
     this.#records.delete(id)
     this.#usage.remove(id)
     await this.#collectCopies()
@@ -202,12 +211,16 @@ export class RootfsStore {
   }
 
   async #make(record: RootfsRecord, snapshot: Snapshot, rollback: Rollback): Promise<Usage> {
-    const { drivers, layout, trash } = this.#parts
+    const { drivers, layout, projects, trash } = this.#parts
     let place = join(layout.containersTemp, `rootfs-${randomBytes(8).toString('hex')}`)
     await mkdir(place, { mode: 0o700 })
     rollback.defer('rootfs directory', () => trash.take(place))
+    const project = record.readonly ? undefined : projects?.assign(place)
     const usage = await drivers.of(record.driver).make(place, snapshot)
-    await writeRecord(recordIn(place), record, { durable: false })
+    const whole = project === undefined ? record : { ...record, project }
+    await writeRecord(recordIn(place), whole, { durable: false })
+    this.#records.set(record.id, whole)
+    if (project !== undefined) projects?.limit(project)
     await rename(place, this.#directory(record.id))
     place = this.#directory(record.id)
     return usage
@@ -220,17 +233,8 @@ export class RootfsStore {
     rollback.defer('mount', () => this.#parts.linux.unmount(mountpoint, { detach: true }))
   }
 
-  /** A busy mount is detached: it ends with its last user, and nobody can enter it any more. */
   #unmount(record: RootfsRecord | undefined): void {
-    if (record === undefined) return
-    const { linux, log } = this.#parts
-    try {
-      linux.unmount(record.mountpoint)
-    } catch (error) {
-      if (!isErrno(error, 'EBUSY')) throw error
-      log.warn('Rootfs is busy, detaching it', { id: record.id, mountpoint: record.mountpoint })
-      linux.unmount(record.mountpoint, { detach: true })
-    }
+    if (record !== undefined) unmountRootfs(this.#parts, record)
   }
 
   #directory(id: string): string {

@@ -3,6 +3,7 @@ import { statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { isErrno } from '#linux/errno.ts'
 import type { Linux } from '#linux/linux.ts'
+import type { ProjectLimits } from '#linux/project-quota.ts'
 import { RuntimeError } from '#proto/errors.ts'
 import type { Log } from '#proto/log.ts'
 import { BlobStore } from './blob-store.ts'
@@ -18,6 +19,7 @@ import { checkVersion, createDirectories, type Layout, layoutOf } from './layout
 import { Quarantine } from './quarantine.ts'
 import { RootfsStore } from './rootfs-store.ts'
 import { DEFAULT_SNAPSHOT_OPTIONS, openDrivers, type SnapshotOptions } from './snapshot/open-drivers.ts'
+import { Projects } from './snapshot/projects.ts'
 import { TreeCopies } from './snapshot/tree-copies.ts'
 import { makeDirectory } from './sync-directory.ts'
 import { syncRoot } from './sync-root.ts'
@@ -33,6 +35,8 @@ export interface StorageOptions {
   /** Where containers write, when that is another directory, maybe of another file system; created when missing. */
   readonly containers?: string
   readonly snapshots?: SnapshotOptions
+  /** The most that a container may write; needs a file system with project quotas. */
+  readonly writable?: ProjectLimits
   readonly linux: Linux
   readonly log: Log
   readonly limits?: Partial<UnpackLimits>
@@ -86,7 +90,7 @@ const COPIERS = { size: 2, idleMs: 5_000 }
  * does not work.
  */
 export const openStorage = async (options: StorageOptions): Promise<Storage> => {
-  const { root, containers, linux, log, limits, snapshots = DEFAULT_SNAPSHOT_OPTIONS } = options
+  const { root, containers, linux, log, limits, snapshots = DEFAULT_SNAPSHOT_OPTIONS, writable = {} } = options
   const layout = layoutOf(root, containers)
   for (const directory of new Set([layout.root, layout.containers])) await makeDirectory(directory)
   const locks = takeLocks(layout, linux)
@@ -131,7 +135,8 @@ export const openStorage = async (options: StorageOptions): Promise<Storage> => 
     const fixUps = await FixUpStore.open({ layout, linux, workers: sweepers, trash })
     const copies = await TreeCopies.open({ layout, linux, workers: copiers, trash })
     const drivers = await openDrivers({ layout, linux, log, copies, workers: copiers, options: snapshots })
-    const parts = { layout, linux, log, layers, fixUps, copies, drivers, meters, trash: containersTrash }
+    const projects = Projects.open({ directory: layout.containers, linux, log, limits: writable })
+    const parts = { layout, linux, log, layers, fixUps, copies, drivers, meters, projects, trash: containersTrash }
     const rootfs = await RootfsStore.open(parts)
     const isSplit = statSync(root).dev !== statSync(layout.containers).dev
     return {

@@ -11,6 +11,7 @@ import { network } from './network.ts'
 import { cpuIsolation, workloads } from './node-features.ts'
 import { type RuntimeHandlerConfig, runtimes } from './runtimes.ts'
 import { sandbox } from './sandbox.ts'
+import { storage } from './storage.ts'
 import { streaming } from './streaming.ts'
 
 /** The longest path that fits into the kernel's `sockaddr_un`, its closing NUL not counted. */
@@ -50,6 +51,7 @@ export const ConfigFile = z.strictObject({
     .describe('Who makes control groups: cricket itself, or systemd. The kubelet asks for this and follows.'),
   runtimes,
   network,
+  storage,
   image,
   monitor,
   sandbox,

@@ -26,6 +26,7 @@ import * as ownChildren from './own-children.ts'
 import * as pidfd from './pidfd.ts'
 import * as pipes from './pipes.ts'
 import * as proc from './proc.ts'
+import * as projectQuota from './project-quota.ts'
 import * as pty from './pty.ts'
 import * as readBounded from './read-bounded.ts'
 import * as reaper from './reaper.ts'
@@ -67,6 +68,7 @@ export const linux = {
   ...pidfd,
   ...pipes,
   ...proc,
+  ...projectQuota,
   ...pty,
   ...readBounded,
   ...reaper,

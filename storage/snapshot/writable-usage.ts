@@ -1,6 +1,6 @@
 /**
- * What containers wrote, for those who must not wait: the last answer with its time, and a measurement in the background when
- * that has become old. One walk at a time, with pauses nine times as long, so that all of them take a tenth of a processor at most.
+ * What containers wrote, for those who must not wait: the counters of the file system, or the last answer with its time, and a
+ * measurement in the background when that has become old. One walk at a time, with pauses nine times as long, so that all of them take a tenth of a processor at most.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { messageOf } from '#proto/errors.ts'
@@ -14,6 +14,8 @@ export interface MeasuredUsage extends Usage {
 }
 
 export interface WritableUsageParts {
+  /** What the file system itself counts; undefined where it does not. */
+  readonly counted?: (id: string) => Usage | undefined
   /** Walks the writable layer. Slow. Throws for one that is gone. */
   readonly measure: (id: string, signal: AbortSignal) => Promise<Usage>
   readonly log: Log
@@ -45,7 +47,7 @@ export class WritableUsage {
   /** `usage`: what is known already, of a layer that was just made. Otherwise it is measured soon. */
   add(id: string, usage?: Usage): void {
     this.#known.set(id, { usage: usage && { ...usage, atMs: Date.now() }, final: false })
-    if (usage === undefined) this.#want(id)
+    if (usage === undefined && this.#parts.counted?.(id) === undefined) this.#want(id)
   }
 
   remove(id: string): void {
@@ -58,13 +60,15 @@ export class WritableUsage {
     const known = this.#known.get(id)
     if (known === undefined || known.final === !isWritten) return
     known.final = !isWritten
-    this.#want(id)
+    if (this.#parts.counted?.(id) === undefined) this.#want(id)
   }
 
   /** At once. Undefined: not known, or not measured yet. */
   of(id: string): MeasuredUsage | undefined {
     const known = this.#known.get(id)
     if (known === undefined) return undefined
+    const counted = this.#parts.counted?.(id)
+    if (counted !== undefined) return { ...counted, atMs: Date.now() }
     if (!known.final && this.#isStale(known.usage)) this.#want(id)
     return known.usage
   }
