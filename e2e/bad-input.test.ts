@@ -1,21 +1,13 @@
-/** What a client, a registry or an operator can get wrong: a clear error with the right code, nothing left behind. */
+/** What a client or an operator of the network can get wrong: a clear error with the right code, nothing left behind. */
 
 import assert from 'node:assert/strict'
-import { spawnSync } from 'node:child_process'
-import { once } from 'node:events'
-import { mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
-import { createServer } from 'node:net'
+import { readFile, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
-import { gzipSync } from 'node:zlib'
 import { status } from '@grpc/grpc-js'
-import { stringify } from 'yaml'
 import { ContainerState, NamespaceMode, PodSandboxConfig } from '#proto/generated/api.ts'
 import { CriError, failsWith } from './cri-client.ts'
-import { cricketProgram, writeCricketConfig } from './cricket.ts'
 import { useWorld } from './harness.ts'
-import { imageSpec } from './image-spec.ts'
-import { digestOf, makeImage, makeLayer, pushImage } from './oci-image.ts'
 import {
   containerConfig,
   containerStatus,
@@ -27,96 +19,10 @@ import {
   until,
   untilExited,
 } from './pods.ts'
-import { freePort } from './registry.ts'
-import { Runtime, runToEnd } from './runtime.ts'
 import { cniConfig } from './site.ts'
 
 const IDLE = ['sleep', '1000']
 const NO_ID = 'f'.repeat(64)
-
-describe('a pull', () => {
-  const world = useWorld({ pulled: false })
-  const pull = (image: string) => world.cri.images.pullImage({ image: imageSpec(image) })
-  const noImages = async () => assert.deepEqual((await world.cri.images.listImages({})).images, [])
-
-  it('of an image or tag that the registry does not know is NOT_FOUND', async () => {
-    await assert.rejects(pull(`${world.registry.host}/nobody:1`), failsWith(status.NOT_FOUND, /nobody/))
-    await assert.rejects(pull(`${world.registry.host}/busybox:nothing`), failsWith(status.NOT_FOUND, /nothing/))
-    const digest = `sha256:${'0'.repeat(64)}`
-    await assert.rejects(pull(`${world.registry.host}/busybox@${digest}`), failsWith(status.NOT_FOUND))
-    await noImages()
-  })
-
-  it('of a reference that is none is INVALID_ARGUMENT', async () => {
-    for (const name of [
-      '',
-      'UPPERCASE:1',
-      'a b',
-      `${world.registry.host}/x@sha256:short`,
-      `${world.registry.host}/../x`,
-    ]) {
-      await assert.rejects(pull(name), failsWith(status.INVALID_ARGUMENT), `'${name}'`)
-    }
-    await noImages()
-  })
-
-  it('from a registry that nobody answers for is UNKNOWN with the prefix RegistryUnavailable', async () => {
-    const image = `127.0.0.1:${await freePort()}/busybox:1`
-    await assert.rejects(pull(image), failsWith(status.UNKNOWN, /^RegistryUnavailable: /))
-    await noImages()
-  })
-
-  it('of a layer whose bytes are not those of its digest is FAILED_PRECONDITION, and works once they are', async () => {
-    const blob = world.registry.blobPath(world.busybox.layers[1]?.digest ?? '')
-    const right = await readFile(blob)
-    const wrong = Buffer.from(right)
-    wrong[wrong.length - 1] = (wrong[wrong.length - 1] ?? 0) ^ 255
-    await writeFile(blob, wrong)
-    await assert.rejects(pull(world.image), failsWith(status.FAILED_PRECONDITION, /sha256:/))
-    await noImages()
-    await writeFile(blob, right)
-    await pull(world.image)
-    await world.cri.images.removeImage({ image: imageSpec(world.image) })
-  })
-
-  it('of a manifest whose bytes are not those of its digest is FAILED_PRECONDITION', async () => {
-    const { digest, bytes } = world.busybox.manifest
-    const blob = world.registry.blobPath(digest)
-    await writeFile(blob, bytes.toString().replace('schemaVersion":2', 'schemaVersion": 2'))
-    await assert.rejects(pull(`${world.registry.host}/busybox@${digest}`), failsWith(status.FAILED_PRECONDITION))
-    await writeFile(blob, bytes)
-    await noImages()
-  })
-
-  it('of a layer that is no archive, is cut, or is not what the config says is FAILED_PRECONDITION', async () => {
-    const good = await makeLayer([{ path: 'file', content: 'content' }])
-    const layerOf = (bytes: Buffer, diffId = good.diffId) => ({ ...good, bytes, digest: digestOf(bytes), diffId })
-    const noise = Buffer.alloc(2048, 'not a tar archive ')
-    const broken = {
-      'not-gzip': layerOf(Buffer.from('this is no gzip stream')),
-      'cut-gzip': layerOf(good.bytes.subarray(0, good.bytes.length - 12)),
-      'not-tar': layerOf(gzipSync(noise), digestOf(noise)),
-      'other-diff-id': layerOf(good.bytes, digestOf(Buffer.from('other'))),
-    }
-    for (const [tag, layer] of Object.entries(broken)) {
-      await pushImage(world.registry.url, 'broken', tag, makeImage([layer]))
-      await assert.rejects(pull(`${world.registry.host}/broken:${tag}`), failsWith(status.FAILED_PRECONDITION), tag)
-    }
-    await noImages()
-  })
-
-  it('of an image for other machines only is FAILED_PRECONDITION', async () => {
-    const image = makeImage([await makeLayer([{ path: 'file', content: 'x' }])])
-    const index = image.index.bytes.toString().replace(/"architecture":"\w+"/, '"architecture":"s390x"')
-    const foreign = { ...image, index: { ...image.index, bytes: Buffer.from(index) } }
-    await pushImage(world.registry.url, 'foreign', '1', foreign)
-    await assert.rejects(
-      pull(`${world.registry.host}/foreign:1`),
-      failsWith(status.FAILED_PRECONDITION, /s390x|platform/),
-    )
-    await noImages()
-  })
-})
 
 describe('a request', () => {
   const world = useWorld()
@@ -290,115 +196,6 @@ describe('a network', () => {
     }
     await writeFile(configPath(), good)
     await untilReady(true)
-  })
-})
-
-describe('a second daemon', () => {
-  const world = useWorld({ pulled: false })
-  const version = () => world.cri.runtime.version({}, { timeoutMs: 5000 })
-
-  it('on the same directories refuses to start, and the first goes on', async () => {
-    const { site } = world
-    const sections = { listen: site.path('second.sock') }
-    const second = { ...cricketProgram(site), logPath: site.path('second.log') }
-    const configPath = await secondConfig('second.yaml', sections)
-    const ending = await runToEnd({ ...second, command: [...second.command.slice(0, -1), configPath] })
-    assert.ok('code' in ending && ending.code !== 0, JSON.stringify(ending))
-    assert.notEqual(await readFile(second.logPath, 'utf8'), '')
-    await version()
-  })
-
-  it('with directories of its own does not take the socket of a living one', async () => {
-    const { site } = world
-    const configPath = await secondConfig('third.yaml', { root: site.path('root3'), state: site.path('state3') })
-    const third = { ...cricketProgram(site, configPath), logPath: site.path('third.log') }
-    const ending = await runToEnd(third)
-    assert.ok('code' in ending && ending.code !== 0, JSON.stringify(ending))
-    assert.match(await readFile(third.logPath, 'utf8'), /cricket\.sock/)
-    await version()
-  })
-
-  it('replaces the socket file that a dead one left', async () => {
-    await world.runtime.kill()
-    assert.ok((await stat(world.runtime.program.socket)).isSocket())
-    await world.runtime.start()
-    await version()
-  })
-
-  it('replaces no file that is not a socket, and no socket of another program', async () => {
-    const { site } = world
-    const ordinary = site.path('ordinary')
-    await writeFile(ordinary, 'precious')
-    const foreign = site.path('foreign.sock')
-    const server = createServer().listen(foreign)
-    await once(server, 'listening')
-    for (const [name, listen] of Object.entries({ ordinary, foreign })) {
-      const own = { root: site.path(`root-${name}`), state: site.path(`state-${name}`), listen }
-      const configPath = await secondConfig(`${name}.yaml`, own)
-      const logPath = site.path(`${name}.log`)
-      const ending = await runToEnd({ ...cricketProgram(site, configPath), logPath })
-      assert.ok('code' in ending && ending.code !== 0, `${name}: ${JSON.stringify(ending)}`)
-    }
-    assert.equal(await readFile(ordinary, 'utf8'), 'precious')
-    assert.ok((await stat(foreign)).isSocket())
-    server.close()
-    await rm(ordinary)
-  })
-
-  it('is not needed to find a daemon again whose socket file was taken away (C10)', async () => {
-    await rm(world.runtime.program.socket)
-    // Who was connected is served all the time.
-    await version()
-    // A process of its own, as clients of one process share their connections.
-    const { command, socket: path } = world.runtime.program
-    await until('a new client is served', 10_000, async () => {
-      const asked = spawnSync(command[0] ?? '', ['ops', '--listen', path], { encoding: 'utf8' })
-      return asked.status === 0 ? true : undefined
-    })
-    assert.equal((await stat(world.runtime.program.socket)).mode & 0o777, 0o660)
-    await version()
-  })
-
-  it('with a wrong configuration says file, line and key, and starts nothing', async () => {
-    const { site } = world
-    const path = site.path('wrong.yaml')
-    await writeFile(path, `root: ${site.path('root4')}\nstate: ${site.path('state4')}\nlogLevel: loud\n`)
-    const ending = await runToEnd({ ...cricketProgram(site, path), logPath: site.path('wrong.log') })
-    assert.ok('code' in ending && ending.code !== 0, JSON.stringify(ending))
-    const log = await readFile(site.path('wrong.log'), 'utf8')
-    assert.match(log, /wrong\.yaml/)
-    assert.match(log, /\b3\b/)
-    assert.match(log, /logLevel/)
-  })
-
-  /** The first daemon's configuration with these keys replaced, as a file of its own. */
-  async function secondConfig(name: string, replace: Record<string, string>): Promise<string> {
-    const { site } = world
-    await mkdir(site.path('configs'), { recursive: true })
-    const path = site.path('configs', name)
-    const own = { root: site.path('root'), state: site.path('state'), listen: world.runtime.program.socket }
-    const network = { configDir: site.network.configDir, binDirs: site.network.binDirs }
-    await writeFile(path, stringify({ ...own, network, ...replace }))
-    return path
-  }
-})
-
-describe('a daemon', () => {
-  const world = useWorld({ pulled: false })
-
-  it('does not start on a state directory that it cannot use', async () => {
-    const { site } = world
-    const file = site.path('a-file')
-    await writeFile(file, '')
-    const path = await writeCricketConfig(site, {
-      sections: { state: join(file, 'state'), listen: site.path('x.sock') },
-    })
-    const broken = new Runtime({
-      ...cricketProgram(site, path),
-      logPath: site.path('broken.log'),
-      socket: site.path('x.sock'),
-    })
-    await assert.rejects(broken.start(), /a-file/)
   })
 })
 

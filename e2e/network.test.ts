@@ -1,139 +1,28 @@
 /** The pod network beyond the ordinary: two address families, host ports of our own, and plugins and files that misbehave. */
 
 import assert from 'node:assert/strict'
-import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { chmod, mkdir, rename, writeFile } from 'node:fs/promises'
+import { existsSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { before, describe, it } from 'node:test'
+import { describe, it } from 'node:test'
 import { status } from '@grpc/grpc-js'
-import { type DeepPartial, NamespaceMode, type PodSandboxConfig, Protocol } from '#proto/generated/api.ts'
-import { CriError } from './cri-client.ts'
-import { cricketProgram, writeCricketConfig } from './cricket.ts'
-import { useWorld, type World } from './harness.ts'
+import { Protocol } from '#proto/generated/api.ts'
+import { failsWith } from './cri-client.ts'
+import { cricketProgram } from './cricket.ts'
 import { processesOf } from './leftovers.ts'
+import {
+  answerOf,
+  gatewayV6,
+  networkReady,
+  refuses,
+  startServer,
+  untilNetworkReady,
+  useNetwork,
+} from './obedient-network.ts'
 import { containerConfig, podConfig, removeAllPods, removePod, startPod, until } from './pods.ts'
 import { freePort } from './registry.ts'
 import { Runtime } from './runtime.ts'
 
 const IDLE = ['sleep', '1000']
-const HTTPD = ['sh', '-c', 'mkdir /www; echo served > /www/index.html; exec httpd -f -p 8080 -h /www']
-
-const failsWith = (code: status) => (error: unknown) => error instanceof CriError && error.code === code
-
-/**
- * A chained plugin that obeys files beside it: `fail-VERB` makes that verb fail, `hold-VERB` makes it wait for the file to
- * go when the pod's name is the file's content. `calls` lists what it was asked.
- */
-const OBEDIENT = `
-import { appendFileSync, existsSync, readFileSync } from 'node:fs'
-import { join } from 'node:path'
-const { CNI_COMMAND: verb, CNI_ARGS: args = '', CNI_CONTAINERID: id } = process.env
-const file = (name) => join(import.meta.dirname, name)
-const { prevResult, cniVersion } = JSON.parse(readFileSync(0, 'utf8'))
-appendFileSync(file('calls'), verb + ' ' + id + '\\n')
-const isHeld = () => {
-  try {
-    return args.includes('K8S_POD_NAME=' + readFileSync(file('hold-' + verb), 'utf8') + ';')
-  } catch {
-    return false
-  }
-}
-while (isHeld()) await new Promise((resolve) => setTimeout(resolve, 20))
-if (existsSync(file('fail-' + verb))) {
-  console.log(JSON.stringify({ cniVersion, code: 50, msg: 'told to fail' }))
-  process.exitCode = 1
-} else if (verb === 'ADD') console.log(JSON.stringify(prevResult))
-`
-
-/** How long new pods wait for a network; long enough for a slow machine to put one there. */
-const WAIT_SECONDS = 5
-
-interface Network {
-  readonly world: World
-  /** A file beside the plugin. */
-  file(name: string): string
-  /** What the plugin was asked, `ADD <id>` and so on. */
-  calls(): string[]
-  /** The network's configuration, with these fields instead. */
-  write(name: string, fields?: object): void
-  addresses(): string[]
-}
-
-/** A world whose network is dual stack and has no plugin for host ports, but one that obeys. */
-function useNetwork(): Network {
-  const world = useWorld()
-  const file = (name: string) => world.site.path('plugins', name)
-  const network: Network = {
-    world,
-    file,
-    calls: () => (existsSync(file('calls')) ? readFileSync(file('calls'), 'utf8').split('\n').filter(Boolean) : []),
-    write(name, fields = {}) {
-      writeFileSync(join(world.site.network.configDir, name), JSON.stringify({ ...networkConfig(world), ...fields }))
-    },
-    addresses() {
-      const dir = join(world.site.network.ipamDir, world.site.network.name)
-      return existsSync(dir) ? readdirSync(dir).filter((name) => /^[0-9a-f.:]+$/.test(name)) : []
-    },
-  }
-  before(async () => {
-    const { site, registry, runtime } = world
-    await mkdir(site.path('plugins'))
-    await writeFile(file('obedient.mjs'), OBEDIENT)
-    await writeFile(file('obedient'), `#!/bin/sh\nexec '${process.execPath}' '${file('obedient.mjs')}'\n`)
-    await chmod(file('obedient'), 0o755)
-    network.write('10-pods.conflist')
-    await runtime.stop()
-    const { configDir, binDirs } = site.network
-    await writeCricketConfig(site, {
-      insecureRegistries: [registry.host],
-      sections: {
-        network: {
-          configDir,
-          binDirs: [site.path('plugins'), ...binDirs],
-          confTemplate: site.path('template'),
-          waitSeconds: WAIT_SECONDS,
-        },
-      },
-    })
-    await runtime.start()
-  })
-  return network
-}
-
-const gatewayV6 = ({ site }: World): string => `fd00:${site.id.slice(0, 4)}:${site.id.slice(2)}::1`
-
-function networkConfig(world: World) {
-  const { name, bridge, ipamDir, prefix } = world.site.network
-  const ranges = [[{ subnet: `${prefix}.0/24` }], [{ subnet: gatewayV6(world).replace(/1$/, '/64') }]]
-  const routes = [{ dst: '0.0.0.0/0' }, { dst: '::/0' }]
-  const ipam = { type: 'host-local', dataDir: ipamDir, ranges, routes }
-  const main = { type: 'bridge', bridge, isGateway: true, hairpinMode: true, ipam }
-  return { cniVersion: '1.0.0', name, plugins: [main, { type: 'obedient' }] }
-}
-
-const startServer = async (world: World, name: string, overrides: DeepPartial<PodSandboxConfig> = {}) =>
-  startPod(world.cri, await podConfig(world.site, name, overrides), containerConfig('main', world.image, HTTPD))
-
-/** What a server says, once it says anything. */
-const answerOf = (url: string): Promise<string> =>
-  until(`${url} answers`, 5000, async () => {
-    const response = await fetch(url, { signal: AbortSignal.timeout(1000) }).catch(() => undefined)
-    return response?.text()
-  })
-
-const refuses = (url: string) => assert.rejects(fetch(url, { signal: AbortSignal.timeout(1000) }), url)
-
-async function networkReady({ cri }: World): Promise<{ status: boolean; message: string }> {
-  const answer = await cri.runtime.status({})
-  const found = answer.status?.conditions.find(({ type }) => type === 'NetworkReady')
-  return { status: found?.status ?? false, message: found?.message ?? '' }
-}
-
-const untilNetworkReady = (world: World, want: boolean): Promise<string> =>
-  until(`NetworkReady is ${want}`, 10_000, async () => {
-    const { status: is, message } = await networkReady(world)
-    return is === want ? message : undefined
-  })
 
 describe('a network of two address families', () => {
   const { world } = useNetwork()
@@ -361,62 +250,5 @@ describe('a network whose plugins misbehave', () => {
       const asked = network.calls().filter((call) => call.startsWith('STATUS')).length
       return asked > 0 && (await networkReady(world)).status ? true : undefined
     })
-  })
-})
-
-describe('the directory of network configurations', () => {
-  const network = useNetwork()
-  const { world } = network
-
-  it('may be taken away and replaced while the daemon runs', async () => {
-    const { configDir } = world.site.network
-    await rename(configDir, `${configDir}.old`)
-    assert.match(await untilNetworkReady(world, false), /no usable CNI network configuration/)
-    const config = await podConfig(world.site, 'early')
-    await assert.rejects(world.cri.runtime.runPodSandbox({ config }), failsWith(status.FAILED_PRECONDITION))
-    const onHost = await podConfig(world.site, 'on-host', {
-      linux: { securityContext: { namespaceOptions: { network: NamespaceMode.NODE, pid: NamespaceMode.CONTAINER } } },
-    })
-    const host = await world.cri.runtime.runPodSandbox({ config: onHost })
-    await removePod(world.cri, host.podSandboxId)
-
-    // One who comes before the network is there waits for it, and nobody else does.
-    const waiting = world.cri.runtime.runPodSandbox({ config })
-    await until('somebody waits', 5000, async () => {
-      const { info } = await world.cri.runtime.status({ verbose: true })
-      return info.operations?.includes('network ready') || undefined
-    })
-    assert.equal((await networkReady(world)).status, false)
-    await mkdir(configDir)
-    network.write('20-new.conflist')
-    const { podSandboxId } = await waiting
-    await untilNetworkReady(world, true)
-    rmSync(join(configDir, '20-new.conflist'))
-    await untilNetworkReady(world, false)
-    // It is detached with what it was attached with.
-    await removePod(world.cri, podSandboxId)
-    await world.assertNothingLeft()
-    network.write('20-new.conflist')
-    await untilNetworkReady(world, true)
-  })
-
-  it('gets a configuration from the template once the kubelet tells the ranges of the node', async () => {
-    const { configDir } = world.site.network
-    writeFileSync(
-      world.site.path('template'),
-      JSON.stringify({
-        cniVersion: '1.0.0',
-        name: 'made',
-        plugins: [{ type: 'obedient', ranges: '$POD_CIDR_RANGES' }],
-      }),
-    )
-    const update = (podCidr: string) =>
-      world.cri.runtime.updateRuntimeConfig({ runtimeConfig: { networkConfig: { podCidr } } })
-    await assert.rejects(update('10.0.0.0/64'), failsWith(status.INVALID_ARGUMENT))
-    await update('')
-    assert.deepEqual(readdirSync(configDir), ['20-new.conflist'])
-    await update('10.9.0.0/24,fd00:9::/64')
-    const { plugins } = JSON.parse(readFileSync(join(configDir, '99-cricket.conflist'), 'utf8'))
-    assert.deepEqual(plugins[0].ranges, [[{ subnet: '10.9.0.0/24' }], [{ subnet: 'fd00:9::/64' }]])
   })
 })
