@@ -29,5 +29,13 @@ export function imagesConfig(
       ...(httpsProxy !== undefined && { https: httpsProxy }),
       ...(noProxy !== undefined && { no: noProxy }),
     },
+    signatures: {
+      policyFile: image.signaturePolicy,
+      policyDir: image.signaturePolicyDir,
+      placesDir: image.signaturePlaces,
+      verifiers: { dir: image.verifierDir, most: image.maxVerifiers, deadlineMs: image.verifierTimeoutSeconds * 1000 },
+    },
+    decryptionKeysDir: image.decryptionKeysDir,
+    pinned: image.pinned,
   }
 }

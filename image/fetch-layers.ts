@@ -5,13 +5,13 @@
 
 import { isKind, RuntimeError } from '#proto/errors.ts'
 import { COMPRESSION_MAGIC_LENGTH, detectCompression } from '#storage/compression.ts'
-import type { DiffId } from '#storage/digest.ts'
+import type { DiffId, Digest } from '#storage/digest.ts'
 import { asDiskError } from '#storage/disk-errors.ts'
 import type { KeyedLock } from '#storage/keyed-lock.ts'
 import type { LayerStore } from '#storage/layer-store.ts'
 import { type DownloadInput, downloadBlob } from './download-blob.ts'
 import type { Descriptor } from './manifest.ts'
-import { layerCompression } from './media-types.ts'
+import { isEncrypted, layerCompression, plainType } from './media-types.ts'
 import type { Operation } from './operations.ts'
 import { Slots } from './slots.ts'
 
@@ -24,6 +24,8 @@ export interface FetchLayersInput extends DownloadInput {
   readonly operation: Operation
   /** What may still be filled on the storage's disk. */
   readonly freeBytes: () => number
+  /** Makes a plain blob of an encrypted one that is here. */
+  readonly decrypt: (encrypted: Digest, signal: AbortSignal) => Promise<Digest>
 }
 
 export interface LayerToFetch {
@@ -108,6 +110,7 @@ const fetchLayer = async (
   // Always after the layer's lock, so that two pulls cannot wait for each other.
   using _blob = await locks.take(`blob ${descriptor.digest}`, signal)
   await downloadInto(input, descriptor, slots, signal)
+  if (isEncrypted(descriptor.mediaType)) return unpackEncrypted(input, { diffId, descriptor }, signal)
   try {
     await checkCompression(input, descriptor)
     await layers.unpack({ diffId, blob: descriptor.digest, signal })
@@ -118,6 +121,25 @@ const fetchLayer = async (
   }
   // The layer is what counts; its compressed form would only take the same space again.
   await blobs.remove(descriptor.digest)
+}
+
+/** The same by way of a plain blob, which only we know and which goes in any case. */
+const unpackEncrypted = async (
+  input: FetchLayersInput,
+  { diffId, descriptor }: LayerToFetch,
+  signal: AbortSignal,
+): Promise<void> => {
+  const { blobs, layers } = input
+  const plain = await input.decrypt(descriptor.digest, signal)
+  try {
+    await checkCompression(input, { ...descriptor, digest: plain, mediaType: plainType(descriptor.mediaType) })
+    await layers.unpack({ diffId, blob: plain, signal })
+    await blobs.remove(descriptor.digest)
+  } catch (error) {
+    throw asDiskError(error, `Cannot unpack layer "${descriptor.digest}"`)
+  } finally {
+    await blobs.remove(plain)
+  }
 }
 
 /** The media type says how a layer is packed, its first bytes too; a layer about which they differ is not taken. */

@@ -2,61 +2,42 @@
  * The images of this node: pull, find, list, remove. The one entrance to this folder; everything else is parts of it.
  */
 
-import type { Linux } from '#linux/linux.ts'
+import { join } from 'node:path'
 import { RuntimeError } from '#proto/errors.ts'
-import type { Log } from '#proto/log.ts'
 import type { Finding } from '#storage/check/finding.ts'
 import { garbageLimit } from '#storage/garbage.ts'
 import { KeyedLock } from '#storage/keyed-lock.ts'
-import type { Storage } from '#storage/storage.ts'
 import { collectGarbage } from './collect-garbage.ts'
-import { authKey, type RegistryAuth, readCredentials } from './credentials/credentials.ts'
-import type { ImageId } from './image-id.ts'
+import { authKey, readCredentials } from './credentials/credentials.ts'
+import { freeBytes } from './free-bytes.ts'
 import type { ImageRecord } from './image-record.ts'
 import { ImageRecords, type IncompleteImage } from './image-records.ts'
-import type { ImagesConfig } from './images-config.ts'
+import type { OpenImages, PullRequest } from './images-input.ts'
 import { importLayout } from './import-layout.ts'
 import { JoinPulls } from './join-pulls.ts'
 import { Leases } from './leases.ts'
-import type { Platform } from './manifest.ts'
 import { type OperationSnapshot, Operations } from './operations.ts'
+import { pinnedBy } from './pinned.ts'
 import { hostPlatform } from './platform.ts'
+import { Policies } from './policy/policies.ts'
+import { Trust } from './policy/trust.ts'
 import { type PullNeeds, pullImage } from './pull-image.ts'
-import { canonical, type ImageReference, isShortName, repositoryOf } from './reference.ts'
+import { canonical, type ImageReference, isShortName } from './reference.ts'
 import { Registries, type RegistriesState } from './registries/registries.ts'
 import { HttpExchange } from './registry/http-exchange.ts'
 import { type Asker, RegistrySources } from './registry/registry-sources.ts'
-import { defaultTiming, type Timing } from './registry/timing.ts'
+import { defaultTiming } from './registry/timing.ts'
 import { Tokens } from './registry/tokens.ts'
+import { registryPull } from './registry-pull.ts'
+import { EvidenceStore, type Testimony } from './signatures/evidence-store.ts'
 import { Slots } from './slots.ts'
 
 export type { RegistryAuth } from './credentials/credentials.ts'
 export type { ImageConfig } from './image-config.ts'
 export type { ImageId } from './image-id.ts'
 export type { ImageRecord, RunnableImage } from './image-record.ts'
+export type { OpenImages, PullRequest } from './images-input.ts'
 export type { OperationSnapshot } from './operations.ts'
-
-export interface OpenImages {
-  readonly storage: Storage
-  /** Directory of the image records; made when missing. */
-  readonly root: string
-  readonly config: ImagesConfig
-  readonly linux: Linux
-  readonly log: Log
-  /** Whether a container needs this image: it is then not removed. */
-  readonly inUse: (id: ImageId) => boolean
-  /** This host's, unless given. */
-  readonly platform?: Platform
-  readonly timing?: Timing
-}
-
-export interface PullRequest {
-  readonly reference: string
-  readonly auth?: RegistryAuth
-  /** Of the pod for which it is pulled. */
-  readonly namespace?: string
-  readonly signal?: AbortSignal
-}
 
 const LOOK_MS = 5_000
 /** Downloads of all pulls at one time; each may use fewer. */
@@ -69,13 +50,9 @@ const KEEP_INCOMPLETE_MS = 24 * 60 * 60 * 1000
 export const openImages = async (input: OpenImages): Promise<Images> => {
   const { storage, root, linux, log } = input
   const isComplete = ({ diffIds }: ImageRecord): boolean => diffIds.every((id) => storage.layers.has(id))
-  return new Images(input, await ImageRecords.open({ root, linux, log, isComplete }))
-}
-
-/** All but the reserve that the unpacker keeps too, so that the daemon's own small files can always be written. */
-const freeBytes = (linux: Linux, path: string): number => {
-  const { available, blocks, blockSize } = linux.statfs(path)
-  return available * blockSize - Math.min(2 ** 30, (blocks * blockSize) / 20)
+  const records = await ImageRecords.open({ root, linux, log, isComplete })
+  const isKnown = (id: string): boolean => records.catalog.byId(id) !== undefined
+  return new Images(input, records, await EvidenceStore.open(join(root, 'signatures'), isKnown, log))
 }
 
 export class Images {
@@ -89,10 +66,14 @@ export class Images {
   readonly #exchange: HttpExchange
   readonly #registries: Registries
   readonly #sources: RegistrySources
+  readonly #policies: Policies
+  readonly #trust: Trust
+  readonly #isPinned: (image: ImageRecord) => boolean
   /** Readers who must not wait see a changed configuration a little later than pulls do. */
   readonly #looking: NodeJS.Timeout
 
-  constructor(input: OpenImages, records: ImageRecords) {
+  /** @throws RuntimeError failed-precondition when a signature policy is broken */
+  constructor(input: OpenImages, records: ImageRecords, evidence: EvidenceStore) {
     const { storage, linux, log, timing = defaultTiming, platform = hostPlatform(), config } = input
     this.#input = input
     this.#records = records
@@ -103,6 +84,12 @@ export class Images {
     const registries = this.#registries
     this.#sources = new RegistrySources({ registries, credentials, exchange: this.#exchange, tokens, timing, log })
     this.#looking = setInterval(() => registries.refresh(), LOOK_MS).unref()
+    const { policyFile: file, policyDir: namespaceDir, placesDir, verifiers } = config.signatures
+    this.#isPinned = pinnedBy(config.pinned)
+    this.#policies = new Policies({ file, namespaceDir, log })
+    this.#policies.check()
+    const http = { exchange: this.#exchange, timing }
+    this.#trust = new Trust({ policies: this.#policies, evidence, placesDir, verifiers, http, log })
     const { blobs, layers } = storage
     this.#needs = {
       blobs,
@@ -115,6 +102,7 @@ export class Images {
       slots: new Slots(ALL_DOWNLOADS),
       collectAfter: garbageLimit(COLLECT_BYTES),
       freeBytes: () => freeBytes(linux, storage.root),
+      decryptionKeysDir: config.decryptionKeysDir,
     }
   }
 
@@ -133,9 +121,24 @@ export class Images {
     return this.#joined.run(key, (pullSignal) => this.#pullFirst(references, asker, pullSignal), signal)
   }
 
-  /** Pulls of different namespaces are one where namespaces have no credentials of their own. */
+  /** Pulls of different namespaces are one where namespaces have no credentials and no signature policy of their own. */
   #namespaceKey(namespace: string | undefined): string | undefined {
-    return this.#input.config.credentials.namespaceAuthDir === undefined ? undefined : namespace
+    const isOne = this.#input.config.credentials.namespaceAuthDir === undefined && !this.#policies.areNamespaced
+    return isOne ? undefined : namespace
+  }
+
+  /**
+   * Whether something may be made from an image, by the signature policy of this moment; asks no network.
+   * @param use the name as the pod says it (empty when it knows only an id), and the pod's namespace
+   * @throws RuntimeError signature-validation-failed
+   */
+  async authorize(
+    image: ImageRecord,
+    { name, namespace }: { name: string; namespace?: string | undefined },
+  ): Promise<void> {
+    const isId = name === '' || image.id === name || image.id.slice('sha256:'.length).startsWith(name)
+    const meant = isId ? [] : this.#registries.knownCandidates(name)
+    await this.#trust.admitUse(image, { name: isId ? '' : name, namespace, meant })
   }
 
   /**
@@ -145,6 +148,16 @@ export class Images {
   resolve(text: string): ImageRecord | undefined {
     const { catalog } = this.#records
     return isShortName(text) ? catalog.find(text, this.#registries.knownCandidates(text)) : catalog.find(text)
+  }
+
+  /** Whether the kubelet must not remove an image to make room. */
+  isPinned(image: ImageRecord): boolean {
+    return this.#isPinned(image)
+  }
+
+  /** What is wrong with signature policies now; what was good before is in effect. */
+  policyProblems(): readonly string[] {
+    return this.#policies.problems()
   }
 
   /** What is in effect of the registry configuration, and what is wrong with it. */
@@ -168,14 +181,22 @@ export class Images {
       throw new RuntimeError('failed-precondition', `Image "${image.id}" is in use by a container`)
     }
     await this.#records.remove(image.id)
+    await this.#trust.forget(image.id)
     await this.collectGarbage()
   }
 
   /** Imports an OCI image layout directory, pinned. See import-layout.ts. */
-  importLayout(dir: string): Promise<ImageRecord[]> {
-    const record = (image: ImageRecord): Promise<ImageRecord> => this.#records.add(image)
+  async importLayout(dir: string): Promise<ImageRecord[]> {
+    const found = this.#trust.admitFile('oci', dir)
+    const record = (image: ImageRecord): Promise<ImageRecord> => this.#record(image, found)
     const needs = { ...this.#needs, linux: this.#input.linux, operations: this.#operations, record }
-    return importLayout(needs, dir, this.#closed.signal)
+    return importLayout({ ...needs, admit: async () => {} }, dir, this.#closed.signal)
+  }
+
+  /** What speaks for an image is there before the image can be found. */
+  async #record(image: ImageRecord, found: Partial<Testimony>): Promise<ImageRecord> {
+    await this.#trust.remember(image.id, found)
+    return this.#records.add(image)
   }
 
   /** Removes layers and documents that nothing needs; for a slow timer, so that failed pulls leave nothing for ever. */
@@ -233,22 +254,9 @@ export class Images {
   async #pull(reference: ImageReference, asker: Asker, signal: AbortSignal): Promise<ImageRecord> {
     const { log } = this.#input
     const what = canonical(reference)
-    const source = this.#sources.open(reference, asker)
     using operation = this.#operations.start(what)
-    const { digest } = reference
-    const input = {
-      source,
-      target: digest === undefined ? { tag: reference.tag ?? 'latest' } : { digest },
-      what,
-      operation,
-      names: (digests: readonly string[]) => ({
-        // Like everybody else: who pulls by digest gets no tag, even when one was written beside it.
-        repoTags: digest === undefined ? [what] : [],
-        repoDigests: digests.map((each) => `${repositoryOf(reference)}@${each}`),
-        pinned: false,
-      }),
-      record: (image: ImageRecord) => this.#records.add(image),
-    }
+    const record = (image: ImageRecord, found: Partial<Testimony>): Promise<ImageRecord> => this.#record(image, found)
+    const input = registryPull({ sources: this.#sources, trust: this.#trust, operation, record }, reference, asker)
     const image = await pullImage(this.#needs, input, signal)
     log.info('Pulled image', { image: what, id: image.id })
     return image

@@ -2,6 +2,7 @@
 
 import type { CredentialSettings } from './credentials/find-credentials.ts'
 import type { ProxySettings } from './registry/proxies.ts'
+import type { VerifierSettings } from './verifiers/run-verifiers.ts'
 
 export { proxiesOf } from './registry/proxies.ts'
 
@@ -14,4 +15,20 @@ export interface ImagesConfig {
   readonly certsDirs: readonly string[]
   readonly credentials: CredentialSettings
   readonly proxies: ProxySettings
+  readonly signatures: SignatureSettings
+  /** Private keys for encrypted layers, one file each. May be absent. */
+  readonly decryptionKeysDir: string
+  /** Names of images that are never offered for garbage collection; "*" at both ends stands for anything. */
+  readonly pinned: readonly string[]
+}
+
+/** By what it is decided which images may come here and run. */
+export interface SignatureSettings {
+  /** containers-policy.json. Not set: the usual file if it is there, otherwise everything is accepted. */
+  readonly policyFile: string | undefined
+  /** `<namespace>.json` in place of it for the images of a namespace. */
+  readonly policyDir: string | undefined
+  /** containers-registries.d: where OpenPGP signatures lie. May be absent. */
+  readonly placesDir: string
+  readonly verifiers: VerifierSettings
 }

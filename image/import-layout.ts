@@ -30,6 +30,7 @@ export interface ImportNeeds extends PullNeeds {
   readonly linux: Linux
   readonly operations: Operations
   readonly record: PullInput['record']
+  readonly admit: PullInput['admit']
 }
 
 /**
@@ -54,6 +55,7 @@ export const importLayout = async (needs: ImportNeeds, dir: string, signal: Abor
       expectedType: mediaType,
       what: name ?? `${dir}@${digest}`,
       operation,
+      admit: needs.admit,
       names: namesFor(name),
       record: needs.record,
     }

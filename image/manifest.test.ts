@@ -105,7 +105,7 @@ suite('manifest and index', () => {
     const other = { ...config, mediaType: 'application/vnd.oci.empty.v1+json' }
     assert.deepEqual(parse({ ...manifest, config: other }), { kind: 'other' })
     refuses('failed-precondition', { ...manifest, mediaType: DOCKER_MANIFEST, config: other })
-    refuses('failed-precondition', { ...manifest, layers: [{ ...layer, mediaType: `${layer.mediaType}+encrypted` }] })
+    refuses('failed-precondition', { ...manifest, layers: [{ ...layer, mediaType: `${layer.mediaType}+sealed` }] })
   })
 
   test('limits layers, config and entries', () => {

@@ -29,6 +29,9 @@ export const descriptorField = z.object({
   size: z.int().min(0),
 })
 
+/** How its key can be had, if it is encrypted, stands in its annotations. */
+const layerField = descriptorField.extend({ annotations: z.record(z.string(), z.string()).nullish() })
+
 const indexFields = z.object({
   schemaVersion: z.literal(2),
   mediaType: z.string().optional(),
@@ -40,12 +43,13 @@ const manifestFields = z.object({
   mediaType: z.string().optional(),
   config: descriptorField,
   // Writers in Go say null for an empty list.
-  layers: z.array(descriptorField).nullable(),
+  layers: z.array(layerField).nullable(),
 })
 
 export type Platform = z.infer<typeof platformField>
 
 export type Descriptor = z.infer<typeof descriptorField>
+export type LayerDescriptor = z.infer<typeof layerField>
 export type IndexEntry = z.infer<typeof indexFields>['manifests'][number]
 
 export interface ImageIndex {
@@ -60,7 +64,7 @@ export interface ImageManifest {
   readonly kind: 'manifest'
   readonly config: Descriptor
   /** Bottom first. */
-  readonly layers: readonly Descriptor[]
+  readonly layers: readonly LayerDescriptor[]
 }
 
 /**

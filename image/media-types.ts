@@ -1,6 +1,6 @@
 /**
  * Every media type that we accept, named once. Docker's and OCI's documents have the same shape, only their names differ.
- * Not here on purpose: Docker schema 1 (cannot be verified by digest alone) and encrypted layers.
+ * Not here on purpose: Docker schema 1 (cannot be verified by digest alone).
  */
 
 import type { Compression } from '#storage/compression.ts'
@@ -44,8 +44,17 @@ export const ACCEPT_DOCUMENTS = [...documents.keys()].join(', ')
 /** Whether this type names an index, a manifest, or nothing that we take. */
 export const documentKind = (mediaType: string): 'index' | 'manifest' | undefined => documents.get(mediaType)
 
-/** How a layer of this type is compressed; undefined for a type that is no layer of ours. */
-export const layerCompression = (mediaType: string): Compression | undefined => layers.get(mediaType)
+/** How a layer of this type is compressed, within its encryption if it has one; undefined for a type that is no layer of ours. */
+export const layerCompression = (mediaType: string): Compression | undefined => layers.get(plainType(mediaType))
+
+const ENCRYPTED = '+encrypted'
+
+/** By ocicrypt. */
+export const isEncrypted = (mediaType: string): boolean => mediaType.endsWith(ENCRYPTED)
+
+/** What a layer of this type is once it has been decrypted. */
+export const plainType = (mediaType: string): string =>
+  isEncrypted(mediaType) ? mediaType.slice(0, -ENCRYPTED.length) : mediaType
 
 export const isImageConfig = (mediaType: string): boolean => mediaType === OCI_CONFIG || mediaType === DOCKER_CONFIG
 

@@ -1,6 +1,6 @@
 /** Pulls in flight as operators see them: what, at which stage, since when, how far. Nothing here steers anything. */
 
-export type PullStage = 'resolving' | 'reading config' | 'fetching layers' | 'recording'
+export type PullStage = 'resolving' | 'checking signatures' | 'reading config' | 'fetching layers' | 'recording'
 
 export interface OperationSnapshot {
   /** The reference that is pulled, or the directory that is imported. */

@@ -8,17 +8,21 @@ import { RuntimeError } from '#proto/errors.ts'
 import type { Log } from '#proto/log.ts'
 import type { BlobStore } from '#storage/blob-store.ts'
 import type { Digest } from '#storage/digest.ts'
-import { asDiskError } from '#storage/disk-errors.ts'
 import type { KeyedLock } from '#storage/keyed-lock.ts'
 import type { LayerStore } from '#storage/layer-store.ts'
 import { type ArtifactManifest, parseArtifact } from './artifact.ts'
+import { decryptBlob } from './encryption/decrypt-blob.ts'
+import { decryptionKeys } from './encryption/decryption-keys.ts'
+import { layerKeys } from './encryption/layer-keys.ts'
 import { fetchLayers, type LayerToFetch } from './fetch-layers.ts'
 import { parseImageConfig } from './image-config.ts'
 import { imageIdOf } from './image-id.ts'
 import type { ImageRecord } from './image-record.ts'
 import type { DocumentTarget, FetchedDocument, ImageSource } from './image-source.ts'
+import { keepDocument } from './keep-document.ts'
 import type { Lease, Leases } from './leases.ts'
 import { type Descriptor, type ImageIndex, type ImageManifest, type Platform, parseDocument } from './manifest.ts'
+import { bareMediaType, documentKind, OCI_INDEX, OCI_MANIFEST } from './media-types.ts'
 import type { Operation } from './operations.ts'
 import { choosePlatform, fitsHost, platformText } from './platform.ts'
 import { pullArtifact } from './pull-artifact.ts'
@@ -39,6 +43,8 @@ export interface PullNeeds {
   readonly log: Log
   /** What may still be filled on the storage's disk. */
   readonly freeBytes: () => number
+  /** Private keys for encrypted layers. */
+  readonly decryptionKeysDir: string
 }
 
 export interface PullInput {
@@ -49,6 +55,11 @@ export interface PullInput {
   /** Names the target in errors: "docker.io/library/busybox:latest". */
   readonly what: string
   readonly operation: Operation
+  /** Whether what was found may come here; called before anything but documents is fetched. */
+  readonly admit: (
+    found: { readonly top: Descriptor; readonly trail: readonly Digest[] },
+    signal: AbortSignal,
+  ) => Promise<void>
   /** Makes the names out of the digests that led to the image: what was asked for first, the manifest last. */
   readonly names: (digests: readonly Digest[]) => Pick<ImageRecord, 'repoTags' | 'repoDigests' | 'pinned'>
   /** Writes the record. */
@@ -62,11 +73,21 @@ export const pullImage = async (needs: PullNeeds, input: PullInput, signal: Abor
   const { operation } = input
   using lease = needs.leases.take()
   const { manifest, ...found } = await findManifest(needs, input, lease, signal)
+  operation.enter('checking signatures')
+  await input.admit(found, signal)
   const received = (bytes: number): void => {
     operation.received(bytes)
     needs.collectAfter(bytes)
   }
-  const fetch = { ...needs, source: input.source, operation, received }
+  const keys = layerKeys(manifest.kind === 'artifact' ? [] : manifest.layers, input.what, () =>
+    decryptionKeys(needs.decryptionKeysDir, needs.log),
+  )
+  const decrypt = (digest: Digest, both: AbortSignal): Promise<Digest> => {
+    const key = keys.get(digest)
+    if (key === undefined) throw new RuntimeError('internal', `There is no key for layer "${digest}"`)
+    return decryptBlob(needs.blobs, digest, key, (plain) => lease.add([plain]), both)
+  }
+  const fetch = { ...needs, source: input.source, operation, received, decrypt }
   if (manifest.kind === 'artifact') return await pullArtifact(fetch, input, { ...found, manifest }, lease, signal)
   operation.enter('reading config')
   await lease.add([manifest.config.digest, ...manifest.layers.map(({ digest }) => digest)])
@@ -95,6 +116,8 @@ interface FoundManifest<Manifest = ImageManifest | ArtifactManifest> {
   readonly digest: Digest
   /** Digests of the documents from what was asked for to the manifest. */
   readonly trail: readonly Digest[]
+  /** The first of them. */
+  readonly top: Descriptor
 }
 
 const findManifest = async (
@@ -106,6 +129,7 @@ const findManifest = async (
   let fetched = await source.document(target, signal)
   let expected: { type: string | undefined } = { type: expectedType }
   const trail: Digest[] = []
+  let top: Descriptor | undefined
   let isBesideImages = false
   for (let depth = 0; depth <= MAX_INDEX_DEPTH; depth++) {
     trail.push(fetched.digest)
@@ -115,9 +139,10 @@ const findManifest = async (
       ...(expected.type !== undefined && { expectedType: expected.type }),
     })
     await lease.add([fetched.digest])
-    await keep(needs.blobs, fetched, signal)
+    await keepDocument(needs.blobs, fetched, signal)
+    top ??= { mediaType: typeOf(document, fetched, expectedType), digest: fetched.digest, size: fetched.bytes.length }
     if (document.kind === 'artifact' && isBesideImages) throw notForHost(needs, what)
-    if (document.kind !== 'index') return { manifest: document, digest: fetched.digest, trail }
+    if (document.kind !== 'index') return { manifest: document, digest: fetched.digest, trail, top }
     const entry = choosePlatform(document, needs.platform, `Image "${what}"`)
     expected = { type: entry.mediaType }
     isBesideImages = !entry.platform && document.entries.some(({ platform }) => platform)
@@ -128,6 +153,17 @@ const findManifest = async (
     'failed-precondition',
     `Image "${what}" has indexes in indexes, more than ${MAX_INDEX_DEPTH} deep`,
   )
+}
+
+/** All who say it say the same, or the document would have been refused. */
+const typeOf = (
+  document: ImageIndex | ImageManifest | ArtifactManifest,
+  { contentType }: FetchedDocument,
+  expected: string | undefined,
+): string => {
+  const said = bareMediaType(contentType)
+  if (documentKind(said) !== undefined) return said
+  return expected ?? (document.kind === 'index' ? OCI_INDEX : OCI_MANIFEST)
 }
 
 const readDocument = (
@@ -148,24 +184,6 @@ const wrongSize = (entry: Descriptor, { bytes }: FetchedDocument, what: string):
     `Document "${entry.digest}" of "${what}" has ${bytes.length} bytes, its index says ${entry.size}`,
   )
 
-/** Documents stay in the blob store: they are small and prove later what the image is. */
-const keep = async (
-  blobs: BlobStore,
-  { digest, bytes }: { digest: Digest; bytes: Buffer },
-  signal: AbortSignal,
-): Promise<void> => {
-  if (blobs.has(digest)) return
-  try {
-    await blobs.put(digest, only(bytes), { size: bytes.length, signal })
-  } catch (error) {
-    throw asDiskError(error, `Cannot store document "${digest}"`)
-  }
-}
-
-async function* only(bytes: Buffer): AsyncGenerator<Uint8Array, void, undefined> {
-  yield bytes
-}
-
 const readConfig = async (
   needs: PullNeeds,
   { source, what }: PullInput,
@@ -176,7 +194,7 @@ const readConfig = async (
   const bytes = await source.smallBlob(manifest.config, signal)
   const parsed = parseImageConfig(bytes, `Config "${digest}" of "${what}"`)
   refuseOtherPlatform(needs, parsed.config, { what, chosenByIndex: trail.length > 1 })
-  await keep(needs.blobs, { digest, bytes }, signal)
+  await keepDocument(needs.blobs, { digest, bytes }, signal)
   return parsed
 }
 

@@ -1,6 +1,7 @@
 /** The configuration of images: registries, credentials, proxies. A section of the schema. */
 import * as z from 'zod'
 import { absolutePath, section } from './fields.ts'
+import { imageTrust } from './image-trust.ts'
 
 const registryHost = () =>
   z.string().regex(/^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:\d+)?$/, {
@@ -64,4 +65,5 @@ export const image = section({
     .describe(
       'OCI image layout directories that are imported at start. Their images are pinned: never garbage collected.',
     ),
+  ...imageTrust,
 }).describe('Images.')

@@ -17,6 +17,7 @@ import type { Parts } from '../parts.ts'
 import { sameConfig } from '../same-config.ts'
 import type { Sandbox } from '../sandbox/sandbox.ts'
 import { untilUndone } from '../undoing.ts'
+import { authorizeImages } from './authorize-images.ts'
 import { checkRequest } from './check-request.ts'
 import { containerKey } from './container.ts'
 import { makeBundle } from './make-bundle.ts'
@@ -107,6 +108,8 @@ async function create(
   const image = requireImage(needs, config)
   const handler = needs.handlers.of(sandbox.record)
   checkRequest(needs, { sandbox, config, image, handler })
+  operation.enter('signatures')
+  await authorizeImages(needs.images, sandbox, config)
   const id = mintContainerId()
   using _ = await needs.locks.take(id)
   const log = needs.log.child({ container: id })

@@ -11,8 +11,8 @@ export function imageReference(image: ImageSpec | undefined): string {
   throw new RuntimeError('invalid-argument', 'The request has no "image.image"')
 }
 
-export function imageMessage(record: ImageRecord): Image {
-  const { id, repoTags, repoDigests, sizeBytes, pinned } = record
+export function imageMessage(record: ImageRecord, pinned: boolean): Image {
+  const { id, repoTags, repoDigests, sizeBytes } = record
   return Image.fromPartial({
     id,
     repoTags: [...repoTags],

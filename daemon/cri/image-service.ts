@@ -6,39 +6,42 @@ import { filesystemUsage, imageInfo, imageMessage, imageReference, registryAuth 
 import type { Unary } from './rpc.ts'
 import { inChunks, type Streaming } from './stream-rpc.ts'
 
-export const imageService = ({ images }: Parts, unary: Unary, streaming: Streaming): Partial<ImageServiceServer> => ({
-  pullImage: unary(async ({ image, auth, sandboxConfig }, signal) => {
-    const reference = imageReference(image)
-    const namespace = sandboxConfig?.metadata?.namespace
-    const record = await images.pull({
-      reference,
-      ...(auth && { auth: registryAuth(auth) }),
-      ...(namespace && { namespace }),
-      signal,
-    })
-    return { imageRef: record.id }
-  }),
-  // An absent image is no error (api.proto, ImageStatusResponse).
-  imageStatus: unary(({ image, verbose }) => {
-    const record = images.resolve(imageReference(image))
-    return { image: record && imageMessage(record), info: record && verbose ? imageInfo(record) : {} }
-  }),
-  listImages: unary(({ filter }) => ({ images: wanted(images, filter).map(imageMessage) })),
-  streamImages: streaming(({ filter }) =>
-    inChunks(wanted(images, filter), (some) => ({ images: some.map(imageMessage) })),
-  ),
-  removeImage: unary(async ({ image }) => {
-    await images.remove(imageReference(image))
-    return {}
-  }),
-  imageFsInfo: unary(() => {
-    const { images: imageUsage, containers } = images.fsInfo()
-    return {
-      imageFilesystems: [filesystemUsage(imageUsage)],
-      containerFilesystems: [filesystemUsage(containers)],
-    }
-  }),
-})
+export const imageService = ({ images }: Parts, unary: Unary, streaming: Streaming): Partial<ImageServiceServer> => {
+  const message = (record: ImageRecord) => imageMessage(record, images.isPinned(record))
+  return {
+    pullImage: unary(async ({ image, auth, sandboxConfig }, signal) => {
+      const reference = imageReference(image)
+      const namespace = sandboxConfig?.metadata?.namespace
+      const record = await images.pull({
+        reference,
+        ...(auth && { auth: registryAuth(auth) }),
+        ...(namespace && { namespace }),
+        signal,
+      })
+      return { imageRef: record.id }
+    }),
+    // An absent image is no error (api.proto, ImageStatusResponse).
+    imageStatus: unary(({ image, verbose }) => {
+      const record = images.resolve(imageReference(image))
+      return { image: record && message(record), info: record && verbose ? imageInfo(record) : {} }
+    }),
+    listImages: unary(({ filter }) => ({ images: wanted(images, filter).map(message) })),
+    streamImages: streaming(({ filter }) =>
+      inChunks(wanted(images, filter), (some) => ({ images: some.map(message) })),
+    ),
+    removeImage: unary(async ({ image }) => {
+      await images.remove(imageReference(image))
+      return {}
+    }),
+    imageFsInfo: unary(() => {
+      const { images: imageUsage, containers } = images.fsInfo()
+      return {
+        imageFilesystems: [filesystemUsage(imageUsage)],
+        containerFilesystems: [filesystemUsage(containers)],
+      }
+    }),
+  }
+}
 
 /** All images, or the one that the filter names. */
 function wanted(images: Images, filter: ImageFilter | undefined): readonly ImageRecord[] {

@@ -34,6 +34,7 @@ export async function runtimeStatus(needs: StatusNeeds, verbose: boolean): Promi
           operations: JSON.stringify([...needs.operations.list(), ...needs.images.operations()]),
           registries: JSON.stringify(needs.images.registriesState()),
           healing: JSON.stringify(healing(needs)),
+          signaturePolicies: JSON.stringify({ problems: needs.images.policyProblems() }),
           networkDebts: JSON.stringify(needs.network.debts()),
           config: JSON.stringify(needs.config),
           host: JSON.stringify(needs.host, (_key, value) => (value instanceof Map ? Object.fromEntries(value) : value)),

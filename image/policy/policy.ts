@@ -62,3 +62,10 @@ export interface Policy {
   /** Every file that it was made from: the policy, keyrings, keys. */
   readonly files: readonly string[]
 }
+
+/** Where nobody wrote a policy. */
+export const ACCEPT_ALL: Policy = {
+  default: [{ type: 'insecureAcceptAnything' }],
+  transports: new Map(),
+  files: [],
+}

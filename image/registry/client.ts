@@ -6,9 +6,10 @@
 import { RuntimeError } from '#proto/errors.ts'
 import type { Log } from '#proto/log.ts'
 import { algorithmOf, type Digest, digestOf, isDigest } from '#storage/digest.ts'
-import type { BlobStream, DocumentTarget, FetchedDocument, ImageSource } from '../image-source.ts'
+import type { BlobStream, DocumentTarget, FetchedDocument } from '../image-source.ts'
 import { type Descriptor, MAX_CONFIG_BYTES, MAX_DOCUMENT_BYTES } from '../manifest.ts'
-import { ACCEPT_DOCUMENTS } from '../media-types.ts'
+import { ACCEPT_DOCUMENTS, bareMediaType, OCI_INDEX } from '../media-types.ts'
+import type { SignatureSource } from '../signatures/fetch-attachments.ts'
 import { PassingFailure } from './registry-error.ts'
 import { type Retry, retrying } from './retry.ts'
 import { Session, type SessionInput } from './session.ts'
@@ -20,7 +21,7 @@ export interface RegistryClientInput extends SessionInput {
   readonly log: Log
 }
 
-export class RegistryClient implements ImageSource {
+export class RegistryClient implements SignatureSource {
   readonly #input: RegistryClientInput
   readonly #session: Session
 
@@ -39,6 +40,23 @@ export class RegistryClient implements ImageSource {
       const bytes = await this.#readSmall(response, MAX_DOCUMENT_BYTES, what)
       const digest = verifiedDigest(bytes, target, response.headers['docker-content-digest'], what)
       return { bytes, digest, contentType: response.headers['content-type'] }
+    })
+  }
+
+  /** Hashed here; nobody has said which digest it has. Nothing from who answers with something else than an index. */
+  referrers(digest: Digest, signal: AbortSignal): Promise<FetchedDocument | undefined> {
+    const what = this.#what('referrers', digest)
+    const retry = this.#retry(signal)
+    return retrying(retry, what, async () => {
+      const response = await this.#session.get(`referrers/${digest}`, { accept: OCI_INDEX }, retry, what)
+      refusePartial(response, what)
+      const contentType = response.headers['content-type']
+      if (bareMediaType(contentType) !== OCI_INDEX) {
+        response.discard()
+        return undefined
+      }
+      const bytes = await this.#readSmall(response, MAX_DOCUMENT_BYTES, what)
+      return { bytes, digest: digestOf(bytes), contentType }
     })
   }
 

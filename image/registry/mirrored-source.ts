@@ -6,18 +6,19 @@
 import { isKind, RuntimeError } from '#proto/errors.ts'
 import type { Log } from '#proto/log.ts'
 import type { Digest } from '#storage/digest.ts'
-import type { BlobStream, DocumentTarget, FetchedDocument, ImageSource } from '../image-source.ts'
+import type { BlobStream, DocumentTarget, FetchedDocument } from '../image-source.ts'
 import type { Descriptor } from '../manifest.ts'
 import type { Endpoint } from '../registries/route.ts'
+import type { SignatureSource } from '../signatures/fetch-attachments.ts'
 import type { Reachability } from './reachability.ts'
 import { PassingFailure, speaksNoTls } from './registry-error.ts'
 
 export interface Server {
   readonly endpoint: Endpoint
-  readonly source: ImageSource
+  readonly source: SignatureSource
 }
 
-export class MirroredSource implements ImageSource {
+export class MirroredSource implements SignatureSource {
   readonly #servers: readonly Server[]
   readonly #reachability: Reachability
   readonly #log: Log
@@ -39,6 +40,12 @@ export class MirroredSource implements ImageSource {
     const able =
       'tag' in target ? this.#servers.filter(({ endpoint }) => endpoint.resolvesTags) : this.#byDigest(target.digest)
     return this.#ask(able, signal, ({ source }) => source.document(target, signal))
+  }
+
+  /** What refers to a digest is a question like that for a tag: the answer is nobody's digest. */
+  referrers(digest: Digest, signal: AbortSignal): Promise<FetchedDocument | undefined> {
+    const able = this.#servers.filter(({ endpoint }) => endpoint.resolvesTags)
+    return this.#ask(able, signal, ({ source }) => source.referrers(digest, signal))
   }
 
   smallBlob(descriptor: Descriptor, signal: AbortSignal): Promise<Buffer> {

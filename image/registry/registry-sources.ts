@@ -3,10 +3,10 @@
 import type { Log } from '#proto/log.ts'
 import type { RegistryAuth } from '../credentials/credentials.ts'
 import { type CredentialSettings, credentialSource } from '../credentials/find-credentials.ts'
-import type { ImageSource } from '../image-source.ts'
 import { canonical, type ImageReference } from '../reference.ts'
 import type { Registries } from '../registries/registries.ts'
 import type { Endpoint } from '../registries/route.ts'
+import type { SignatureSource } from '../signatures/fetch-attachments.ts'
 import { RegistryClient } from './client.ts'
 import { readConnection } from './connections.ts'
 import type { HttpExchange } from './http-exchange.ts'
@@ -44,7 +44,7 @@ export class RegistrySources {
    * @throws RuntimeError permission-denied when the reference is blocked; failed-precondition when configuration or
    *   certificates are broken
    */
-  open(reference: ImageReference, asker: Asker): ImageSource {
+  open(reference: ImageReference, asker: Asker): SignatureSource {
     const { registries, log } = this.#input
     const { endpoints, rule, passedOver } = registries.route(reference)
     const own = log.child({ image: canonical(reference) })
@@ -61,7 +61,7 @@ export class RegistrySources {
     reference: ImageReference,
     asker: Asker,
     { isLast, log }: { isLast: boolean; log: Log },
-  ): ImageSource {
+  ): SignatureSource {
     const { exchange, tokens, timing, credentials, registries } = this.#input
     const { name, origin, prefix, repository, upstream, headers, tls } = endpoint
     const patience = isLast ? timing : impatient(timing)

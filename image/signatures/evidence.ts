@@ -24,6 +24,10 @@ export const evidenceField = z.discriminatedUnion('kind', [
 export type Evidence = Readonly<z.infer<typeof evidenceField>>
 export type CosignSignature = Extract<Evidence, { kind: 'cosign' }>
 
+/** Of one image; who attaches more cannot fill our disk. */
+export const MAX_SIGNATURES = 64
+export const MAX_SIGNATURE_BYTES = 256 * 1024
+
 /** What is wrong with one signature; another one may be good. */
 export class BadSignature extends Error {
   constructor(message: string, options?: { cause?: unknown }) {

@@ -1,8 +1,10 @@
 /** Signs images as cosign does, in both of its forms, with a transparency log of its own. For tests; nothing here is verified. */
 
 import { createHash, generateKeyPairSync, type KeyObject, sign } from 'node:crypto'
-import type { Digest } from '#storage/digest.ts'
+import { type Digest, digestOf } from '#storage/digest.ts'
+import { OCI_INDEX, OCI_MANIFEST } from '../media-types.ts'
 import type { CosignSignature } from '../signatures/evidence.ts'
+import type { BuiltImage, BuiltIndex } from './image-builder.ts'
 
 export interface KeyPair {
   readonly publicKey: KeyObject
@@ -161,4 +163,60 @@ const proofOf = (log: KeyPair, body: string): object => {
     hashes: [],
     checkpoint: { envelope: `${note}\n— log.test ${signature.toString('base64')}\n` },
   }
+}
+
+const documentOf = (content: object, mediaType: string, blobs: readonly Buffer[]): BuiltImage => {
+  const bytes = Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType, ...content }))
+  const digest = digestOf(bytes)
+  return {
+    bytes,
+    mediaType,
+    digest,
+    id: digest,
+    layers: [],
+    blobs: new Map(blobs.map((blob) => [digestOf(blob), blob])),
+  }
+}
+
+const pointer = (mediaType: string, blob: Buffer): { mediaType: string; digest: Digest; size: number } => ({
+  mediaType,
+  digest: digestOf(blob),
+  size: blob.length,
+})
+
+/** Where cosign keeps the signatures of an image: the tag beside it. */
+export const signatureTag = (digest: Digest): string => `${digest.replace(':', '-')}.sig`
+
+/** What lies under that tag. */
+export const signatureImage = (signatures: readonly CosignSignature[]): BuiltImage => {
+  const config = Buffer.from('{}')
+  const payloads = signatures.map(({ payload }) => Buffer.from(payload, 'base64'))
+  const layers = signatures.map(({ signature, certificate, chain, receipt }, index) => ({
+    ...pointer('application/vnd.dev.cosign.simplesigning.v1+json', payloads[index] ?? Buffer.alloc(0)),
+    annotations: {
+      'dev.cosignproject.cosign/signature': signature,
+      ...(certificate && { 'dev.sigstore.cosign/certificate': certificate }),
+      ...(chain && { 'dev.sigstore.cosign/chain': chain }),
+      ...(receipt && { 'dev.sigstore.cosign/bundle': receipt }),
+    },
+  }))
+  const content = { config: pointer('application/vnd.oci.image.config.v1+json', config), layers }
+  return documentOf(content, OCI_MANIFEST, [config, ...payloads])
+}
+
+const BUNDLE = 'application/vnd.dev.sigstore.bundle.v0.3+json'
+
+/** What refers to an image: its bundles, for the tag that stands in for the registry's list. */
+export const referrersOf = (subject: Digest, bundles: readonly string[]): BuiltIndex => {
+  const empty = Buffer.from('{}')
+  const images = bundles.map((json) => {
+    const blob = Buffer.from(json)
+    const config = pointer('application/vnd.oci.empty.v1+json', empty)
+    const about = { mediaType: OCI_MANIFEST, digest: subject, size: 1 }
+    const content = { artifactType: BUNDLE, config, layers: [pointer(BUNDLE, blob)], subject: about }
+    return documentOf(content, OCI_MANIFEST, [empty, blob])
+  })
+  const manifests = images.map(({ bytes }) => ({ ...pointer(OCI_MANIFEST, bytes), artifactType: BUNDLE }))
+  const { bytes, mediaType, digest } = documentOf({ manifests }, OCI_INDEX, [])
+  return { bytes, mediaType, digest, images }
 }

@@ -34,6 +34,14 @@ export const testConfig: ImagesConfig = {
     helpers: { dirs: [], deadlineMs: 5_000, env: {} },
   },
   proxies: {},
+  signatures: {
+    policyFile: undefined,
+    policyDir: undefined,
+    placesDir: '/nonexistent/registries.d',
+    verifiers: { dir: undefined, most: 10, deadlineMs: 10_000 },
+  },
+  decryptionKeysDir: '/nonexistent/keys',
+  pinned: [],
 }
 
 export class TestImages implements AsyncDisposable {
