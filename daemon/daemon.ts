@@ -23,6 +23,7 @@ import { Watches } from './container/watches.ts'
 import { openIsolation } from './cpu-isolation/open-isolation.ts'
 import { openSocket } from './cri/cri-socket.ts'
 import { type CriServer, serveCri } from './cri/server.ts'
+import { OrderedClock } from './events/ordered-clock.ts'
 import { keepHouse } from './housekeeping.ts'
 import { imagesConfig } from './images-config.ts'
 import { monitorProgram } from './monitor/monitor-program.ts'
@@ -141,6 +142,7 @@ export async function startDaemon(
     isolation: openIsolation(config, paths, linux, log),
     forwards: new Forwards(),
     stops: new StopRaces(),
+    eventClock: new OrderedClock(),
     stats: new Stats({ config, containers, linux, log, paths, sandboxes }),
     swept: { directories: 0, rootfs: 0 },
   }

@@ -12,6 +12,7 @@ import type { ContainerStore } from './container/container.ts'
 import type { StopRaces } from './container/stop-races.ts'
 import type { Watches } from './container/watches.ts'
 import type { CpuIsolation } from './cpu-isolation/cpu-isolation.ts'
+import type { OrderedClock } from './events/ordered-clock.ts'
 import type { SandboxId } from './ids.ts'
 import type { MonitorClient } from './monitor/monitor-client.ts'
 import type { SpareMonitors } from './monitor/spare-monitors.ts'
@@ -68,6 +69,8 @@ export interface Parts {
   readonly streaming: StreamingServer
   /** The stops in progress, which later callers can only shorten. */
   readonly stops: StopRaces
+  /** The order in which clients are told what is. */
+  readonly eventClock: OrderedClock
   /** What statistics remember between two questions. */
   readonly stats: Stats
   readonly swept: Swept

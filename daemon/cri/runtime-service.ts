@@ -22,6 +22,7 @@ import { acceptExec } from '../streaming/sessions/exec.ts'
 import { acceptPortForward } from '../streaming/sessions/port-forward.ts'
 import { API_VERSION, RUNTIME_NAME, VERSION } from '../version.ts'
 import { containerInfo, containerStatus } from './container-messages.ts'
+import { podStatuses } from './event-stream.ts'
 import { cgroupDriver, required } from './messages.ts'
 import type { Unary } from './rpc.ts'
 import { sandboxInfo, sandboxStatus } from './sandbox-messages.ts'
@@ -56,7 +57,9 @@ export const runtimeService = (parts: Parts, unary: Unary): Partial<RuntimeServi
   }),
   podSandboxStatus: unary(({ podSandboxId, verbose }) => {
     const sandbox = parts.sandboxes.require(podSandboxId)
-    return sandboxStatus(sandbox, verbose ? sandboxInfo(parts, sandbox) : {})
+    const { status, info } = sandboxStatus(sandbox, verbose ? sandboxInfo(parts, sandbox) : {})
+    // As in events, so that a kubelet can tell which of both is newer.
+    return { status, info, containersStatuses: podStatuses(parts, sandbox), timestamp: parts.eventClock.now() }
   }),
   updatePodSandboxResources: unary(async ({ podSandboxId, overhead, resources }) => {
     await updateSandboxResources(parts, podSandboxId, { overhead, resources })

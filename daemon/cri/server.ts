@@ -5,6 +5,7 @@ import type { Parts } from '../parts.ts'
 import { type CriSocket, openSocket } from './cri-socket.ts'
 import { encodedMethods, maxMessageBytes } from './encoded-answers.ts'
 import { encodedLists } from './encoded-lists.ts'
+import { openEventStream } from './event-stream.ts'
 import { imageService } from './image-service.ts'
 import { unaryCalls } from './rpc.ts'
 import { runtimeService } from './runtime-service.ts'
@@ -29,25 +30,32 @@ export async function serveCri(parts: Parts, listen: string): Promise<CriServer>
   })
   const unary = unaryCalls(parts.log)
   const streaming = streamingCalls(parts.log)
+  const events = openEventStream(parts)
   addService(server, runtimeDefinition(), {
     ...runtimeService(parts, unary),
     ...encodedLists(parts, unary, streaming),
     ...statsService(parts, unary, streaming),
+    ...events.handlers,
   })
   addService(server, ImageServiceService, imageService(parts, unary, streaming))
   const { injectConnection } = server.createConnectionInjector(ServerCredentials.createInsecure())
   const socket = await openSocket(listen, injectConnection, parts.log)
-  return { close: (graceMs) => close(server, socket, graceMs) }
+  return {
+    close: (graceMs) => {
+      events.close()
+      return close(server, socket, graceMs)
+    },
+  }
 }
 
 /** The service as generated, but for the answers that come encoded. */
 function runtimeDefinition(): ServiceDefinition {
-  const encoded = encodedMethods.map((name) => [
-    name,
-    { ...RuntimeServiceService[name], responseSerialize: (bytes: Buffer) => bytes },
-  ])
+  const encoded = encodedMethods.map((name) => [name, { ...RuntimeServiceService[name], responseSerialize: asBuffer }])
   return { ...RuntimeServiceService, ...Object.fromEntries(encoded) }
 }
+
+/** The same bytes: grpc-js takes nothing but Buffers. */
+const asBuffer = (bytes: Uint8Array): Buffer => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
 
 /** grpc-js answers UNIMPLEMENTED for what the implementation lacks; only its types want all of it. */
 function addService(server: Server, definition: ServiceDefinition, implementation: object): void {
