@@ -21,6 +21,7 @@ import type { TreeCopies } from './snapshot/tree-copies.ts'
 import { unmountRootfs } from './snapshot/unmount-rootfs.ts'
 import { trustVolatile } from './snapshot/volatile-mark.ts'
 import { type MeasuredUsage, WritableUsage } from './snapshot/writable-usage.ts'
+import { DEFAULT_LIMITS } from './tar/limits.ts'
 import type { WorkerPool } from './tar/worker-pool.ts'
 import type { Trash } from './trash.ts'
 import type { Usage } from './tree/measure-tree.ts'
@@ -36,6 +37,7 @@ export interface RootfsStoreParts {
   readonly meters: WorkerPool
   /** Undefined where the file system counts nothing for us. */
   readonly projects?: Projects | undefined
+  readonly copiers: WorkerPool
   /** Of the containers' file system. */
   readonly trash: Trash
 }
@@ -137,6 +139,31 @@ export class RootfsStore {
     rollback.keep()
   }
 
+  /**
+   * The writable directory of a rootfs, and those below it (topmost first), all in overlayfs form.
+   * Throws not-found; failed-precondition for a driver that keeps no changes apart.
+   */
+  async changes(id: string): Promise<{ readonly upper: string; readonly lower: string[] }> {
+    const record = this.#overlay(id)
+    const { trees } = await this.#snapshot(record)
+    return { upper: upperIn(this.#directory(id)), lower: trees.map(({ path }) => path).reverse() }
+  }
+
+  /**
+   * Unpacks an archive into the writable layer of a rootfs that nobody uses yet, and hides `whiteouts` of the layers below. Not mounted
+   * any more after a failure. Throws as `changes`, and what unpacking throws.
+   */
+  async fill(id: string, archive: string, whiteouts: readonly string[], signal?: AbortSignal): Promise<void> {
+    using _ = await this.#locks.take(id)
+    const record = this.#overlay(id)
+    this.#unmount(record)
+    const request = { blob: archive, directory: upperIn(this.#directory(id)), whiteouts, limits: DEFAULT_LIMITS }
+    await this.#parts.copiers.run('unpack', request, signal)
+    await using rollback = this.#rollback(id)
+    await this.#mount(record, await this.#snapshot(record), rollback)
+    rollback.keep()
+  }
+
   /** Idempotent; an unknown id is unmounted already. */
   async unmount(id: string): Promise<void> {
     using _ = await this.#locks.take(id)
@@ -180,6 +207,12 @@ export class RootfsStore {
     const record = this.#records.get(id)
     if (record === undefined) throw new RuntimeError('not-found', `Rootfs "${id}" is not known`)
     return record
+  }
+
+  #overlay(id: string): RootfsRecord {
+    const record = this.#record(id)
+    if (record.driver === 'overlay' && !record.readonly) return record
+    throw new RuntimeError('failed-precondition', `Rootfs "${id}" keeps what was changed in it nowhere apart`)
   }
 
   async #forget(id: string): Promise<void> {

@@ -24,7 +24,9 @@ import { TreeCopies } from './snapshot/tree-copies.ts'
 import { makeDirectory } from './sync-directory.ts'
 import { syncRoot } from './sync-root.ts'
 import { startPool } from './tar/confine.ts'
+import type { ExtractLimits } from './tar/extract-files.ts'
 import type { UnpackLimits } from './tar/limits.ts'
+import type { PackedTree, PackLimits } from './tar/pack-tree.ts'
 import { WorkerPool } from './tar/worker-pool.ts'
 import { Trash } from './trash.ts'
 import { addUsage, type Usage } from './tree/measure-tree.ts'
@@ -54,6 +56,13 @@ export interface Storage {
   readonly rootfs: RootfsStore
   /** Whether a rootfs can be made for a user namespace. */
   readonly mapsIds: boolean
+  /** Writes an archive of a directory to an open file, in a worker. @throws RuntimeError resource-exhausted beyond the limits */
+  pack(directory: string, output: number, limits: PackLimits, signal?: AbortSignal): Promise<PackedTree>
+  /**
+   * Unpacks an archive that is read from an open file and may hold regular files and directories only, into an empty directory, in a
+   * worker. @throws RuntimeError failed-precondition for what it must not hold, resource-exhausted beyond the limits
+   */
+  extract(archive: number, directory: string, limits: ExtractLimits, signal?: AbortSignal): Promise<{ bytes: number }>
   /** Accounted as things come and go; for containers what was last measured. No walk. */
   usage(): { images: FilesystemUsage; containers: FilesystemUsage }
   /** Removes all layers that are neither kept nor below a rootfs. */
@@ -136,7 +145,19 @@ export const openStorage = async (options: StorageOptions): Promise<Storage> => 
     const copies = await TreeCopies.open({ layout, linux, workers: copiers, trash })
     const drivers = await openDrivers({ layout, linux, log, copies, workers: copiers, options: snapshots })
     const projects = Projects.open({ directory: layout.containers, linux, log, limits: writable })
-    const parts = { layout, linux, log, layers, fixUps, copies, drivers, meters, projects, trash: containersTrash }
+    const parts = {
+      layout,
+      linux,
+      log,
+      layers,
+      fixUps,
+      copies,
+      drivers,
+      meters,
+      copiers,
+      projects,
+      trash: containersTrash,
+    }
     const rootfs = await RootfsStore.open(parts)
     const isSplit = statSync(root).dev !== statSync(layout.containers).dev
     return {
@@ -149,6 +170,9 @@ export const openStorage = async (options: StorageOptions): Promise<Storage> => 
         images: { mountpoint: root, ...[layers.usage(), copies.usage()].reduce(addUsage, blobs.usage()) },
         containers: { mountpoint: isSplit ? layout.containers : root, ...rootfs.usage() },
       }),
+      pack: (directory, output, bounds, signal) => unpackers.run('pack', { directory, output, limits: bounds }, signal),
+      extract: (archive, directory, bounds, signal) =>
+        unpackers.run('extract', { archive, directory, limits: bounds }, signal),
       collectGarbage: ({ keep }) => collectGarbage({ keep, layers, fixUps, rootfs, log }),
       check: async (stacks, signal) => {
         await manifests.made()

@@ -119,6 +119,11 @@ export class LayerUnpacker implements EntrySink {
     this.#tree.bytes += allocated(file.bytes)
   }
 
+  /** As the archive would by an entry `.wh.…`. */
+  hide(name: string): void {
+    this.#tree.whiteout(pathInLayer(name))
+  }
+
   finish(): UnpackedLayer {
     const implicit = this.#tree.finish()
     return {

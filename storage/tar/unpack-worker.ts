@@ -12,8 +12,10 @@ import { measureTree } from '../tree/measure-tree.ts'
 import { removeTree } from '../tree/remove-tree.ts'
 import { Confinement } from './confine.ts'
 import { decompressed } from './decompress.ts'
+import { FileExtractor } from './extract-files.ts'
 import { fixUp } from './fix-up.ts'
-import { EntryReader } from './read-entries.ts'
+import { packTree } from './pack-tree.ts'
+import { EntryReader, type EntrySink } from './read-entries.ts'
 import { refused, tooMuch } from './refused.ts'
 import { LayerUnpacker, type UnpackedLayer } from './unpack-layer.ts'
 import type { JobName, ReplyOf, RequestOf, WorkerReply, WorkerRequest } from './worker-jobs.ts'
@@ -24,7 +26,7 @@ const collectAfter = garbageLimit(8 * 2 ** 20)
 
 const unpack = async (
   confinement: Confinement,
-  { blob, directory, diffId, limits }: RequestOf<'unpack'>,
+  { blob, directory, diffId, whiteouts = [], limits }: RequestOf<'unpack'>,
   checkpoint: Checkpoint,
 ): Promise<UnpackedLayer> => {
   const fd = openSync(blob, 'r')
@@ -32,20 +34,14 @@ const unpack = async (
     return await confinement.run(directory, async () => {
       const unpacker = new LayerUnpacker(limits)
       try {
-        const reader = new EntryReader(unpacker, limits.headers)
-        const hash = digestStream(algorithmOf(diffId))
-        let bytes = 0
-        for await (const chunk of decompressed(fd)) {
+        const hash = diffId === undefined ? undefined : digestStream(algorithmOf(diffId))
+        await readArchive(fd, unpacker, { bytes: limits.archiveBytes, headers: limits.headers }, (chunk) => {
           checkpoint()
-          bytes += chunk.length
-          if (bytes > limits.archiveBytes) throw tooMuch(`Layer has more than ${limits.archiveBytes} bytes`)
-          hash.update(chunk)
-          reader.push(chunk)
-          collectAfter(chunk.length)
-        }
-        reader.finish()
-        const actual = hash.digest()
+          hash?.update(chunk)
+        })
+        const actual = hash?.digest()
         if (actual !== diffId) throw refused(`Layer has diff id "${actual}", not "${diffId}"`)
+        for (const name of whiteouts) unpacker.hide(name)
         return unpacker.finish()
       } finally {
         unpacker.close()
@@ -54,6 +50,41 @@ const unpack = async (
   } finally {
     closeSync(fd)
   }
+}
+
+const extract = (
+  confinement: Confinement,
+  { archive, directory, limits }: RequestOf<'extract'>,
+  checkpoint: Checkpoint,
+): Promise<{ bytes: number }> =>
+  confinement.run(directory, async () => {
+    const extractor = new FileExtractor(limits)
+    try {
+      const headers = 4 * limits.files
+      return { bytes: await readArchive(archive, extractor, { bytes: limits.bytes, headers }, checkpoint) }
+    } finally {
+      extractor.close()
+    }
+  })
+
+/** Returns how many bytes the archive has once it is decompressed. */
+const readArchive = async (
+  fd: number,
+  sink: EntrySink,
+  limits: { readonly bytes: number; readonly headers: number },
+  onChunk: (chunk: Buffer) => void,
+): Promise<number> => {
+  const reader = new EntryReader(sink, limits.headers)
+  let bytes = 0
+  for await (const chunk of decompressed(fd)) {
+    bytes += chunk.length
+    if (bytes > limits.bytes) throw tooMuch(`Archive has more than ${limits.bytes} bytes`)
+    onChunk(chunk)
+    reader.push(chunk)
+    collectAfter(chunk.length)
+  }
+  reader.finish()
+  return bytes
 }
 
 /** Goes on with the next tree when one cannot be removed: it is tried again later. */
@@ -95,6 +126,12 @@ const perform = (
       const manifest = decodeManifest(message.request.manifest)
       return confinement.run(message.request.directory, () => compareLayer(manifest, checkpoint))
     }
+    case 'pack': {
+      const { directory, output, limits } = message.request
+      return confinement.run(directory, () => packTree(output, limits, checkpoint))
+    }
+    case 'extract':
+      return extract(confinement, message.request, checkpoint)
     case 'measure':
       return confinement.run(message.request.directory, () => measureTree('.', checkpoint))
   }

@@ -4,8 +4,10 @@ import type { Differences } from '../check/describe-tree.ts'
 import type { DiffId } from '../digest.ts'
 import type { CopyRequest } from '../snapshot/copy-trees.ts'
 import type { Usage } from '../tree/measure-tree.ts'
+import type { ExtractLimits } from './extract-files.ts'
 import type { FixUpRequest } from './fix-up.ts'
 import type { UnpackLimits } from './limits.ts'
+import type { PackedTree, PackLimits } from './pack-tree.ts'
 import type { UnpackedLayer } from './unpack-layer.ts'
 
 export interface Jobs {
@@ -14,7 +16,10 @@ export interface Jobs {
     readonly request: {
       readonly blob: string
       readonly directory: string
-      readonly diffId: DiffId
+      /** Nothing is verified without one. */
+      readonly diffId?: DiffId
+      /** Hidden besides what the archive hides. One character per byte. */
+      readonly whiteouts?: readonly string[]
       readonly limits: UnpackLimits
     }
     readonly reply: UnpackedLayer
@@ -37,6 +42,16 @@ export interface Jobs {
   compare: {
     readonly request: { readonly directory: string; readonly manifest: Uint8Array }
     readonly reply: Differences
+  }
+  /** Writes an archive of a directory to an open file. */
+  pack: {
+    readonly request: { readonly directory: string; readonly output: number; readonly limits: PackLimits }
+    readonly reply: PackedTree
+  }
+  /** Unpacks an archive, read from an open file, that may hold regular files and directories only, into an empty directory. */
+  extract: {
+    readonly request: { readonly archive: number; readonly directory: string; readonly limits: ExtractLimits }
+    readonly reply: { readonly bytes: number }
   }
   measure: { readonly request: { readonly directory: string }; readonly reply: Usage }
 }

@@ -147,5 +147,5 @@ const errorOf = (reply: WorkerReply & { ok: false }, job: JobName): RuntimeError
 
 const kindOf = (code: string, job: JobName): ErrorKind => {
   if (DISK_FULL.includes(code)) return 'resource-exhausted'
-  return job === 'unpack' && ARCHIVES_FAULT.includes(code) ? 'failed-precondition' : 'internal'
+  return (job === 'unpack' || job === 'extract') && ARCHIVES_FAULT.includes(code) ? 'failed-precondition' : 'internal'
 }
