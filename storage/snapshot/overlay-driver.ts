@@ -69,7 +69,7 @@ export class OverlayDriver implements Driver {
   async mount({ directory, mountpoint }: Place, snapshot: Snapshot): Promise<void> {
     const { layout, linux } = this.#parts
     const upper = upperIn(directory)
-    const copies = await Promise.all(this.#copies(snapshot).map((copy) => this.#parts.copies.treeOf(copy)))
+    const copies = await this.#parts.copies.treesOf(this.#copies(snapshot))
     const trees = copies.length > 0 ? copies : snapshot.trees.map(({ path }) => path)
     const below = trees.length === 0 ? [layout.empty] : [...trees].reverse()
     // Without a writable layer its empty directory is the topmost read-only one, for the attributes of the root.

@@ -71,6 +71,15 @@ export class TreeCopies {
     return treeIn(join(this.#parts.layout.copies, name))
   }
 
+  /** The same of several. When one cannot be made, the others are waited for: what is made later, nobody would remove. */
+  async treesOf(copies: readonly TreeCopy[]): Promise<string[]> {
+    const settled = await Promise.allSettled(copies.map((copy) => this.treeOf(copy)))
+    return settled.map((result) => {
+      if (result.status === 'rejected') throw result.reason
+      return result.value
+    })
+  }
+
   usage(): Usage {
     return [...this.#known.values()].reduce(addUsage, NO_USAGE)
   }
