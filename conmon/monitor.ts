@@ -197,7 +197,12 @@ export class Monitor implements RequestHandler {
     cgroupLayout()
     await creating
     const init = this.#readInit()
-    await attempt(this.#parts.report, 'set the limit on open files', () => this.#runtime.openFiles.restoreFor(init.pid))
+    // A container that goes on has the limit that it had.
+    if (this.#options.restore === undefined)
+      await attempt(this.#parts.report, 'set the limit on open files', () =>
+        this.#runtime.openFiles.restoreFor(init.pid),
+      )
+    else this.#startedAtUnixNs = realtimeNs()
     const cgroup = containerCgroupPath(init.pid)
     await stdio.begin()
     return { init, stdio, record, cgroup, oom: cgroup === undefined ? undefined : new OomWatch(reactor, cgroup) }

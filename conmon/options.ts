@@ -1,7 +1,14 @@
 /** The command line (`conmon <directory> [--announce]`) and the options file in that directory, which keeps the cookie out of sight. */
 import { readFileSync } from 'node:fs'
 import { isAbsolute, join, resolve } from 'node:path'
-import { announceFlag, decodeObject, type MonitorOptions, monitorFiles, spareFlag } from '#proto/conmon.ts'
+import {
+  announceFlag,
+  decodeObject,
+  type MonitorOptions,
+  monitorFiles,
+  type RestoreOptions,
+  spareFlag,
+} from '#proto/conmon.ts'
 
 export interface Arguments {
   /** The state directory of the container. */
@@ -54,6 +61,7 @@ export function parseOptions(fields: Fields): MonitorOptions {
     cgroupPath: text(fields, 'cgroupPath'),
     sharedPidNamespace: flag(fields, 'sharedPidNamespace'),
     createTimeoutMs: whole(fields, 'createTimeoutMs', 1, 2 ** 31 - 1),
+    ...(fields.restore !== undefined && { restore: restoreOptions(fieldsOf(fields, 'restore')) }),
   }
 }
 
@@ -75,6 +83,12 @@ function logDirectory(fields: Fields): string {
   if (path.startsWith(directory.endsWith('/') ? directory : `${directory}/`)) return directory
   throw new TypeError(`option "logPath" is not below "${directory}": "${path}"`)
 }
+
+const restoreOptions = (fields: Fields): RestoreOptions => ({
+  images: absolutePath(fields, 'images'),
+  work: absolutePath(fields, 'work'),
+  criu: absolutePath(fields, 'criu'),
+})
 
 function journalFields(fields: Fields): Record<string, string> {
   const given = fieldsOf(fields, 'journalFields')

@@ -1,12 +1,12 @@
 /** Runs the OCI runtime (runc, crun): create, start and delete of this one container, each with a deadline. */
 import { closeSync, readFileSync, rmSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { isErrno } from '#linux/errno.ts'
 import { makePipe, setNonblock } from '#linux/pipes.ts'
 import type { ChildExit } from '#linux/reaper.ts'
 import { signalName } from '#linux/signals.ts'
 import { type Program, spawnProgram } from '#linux/spawn-program.ts'
-import { type MonitorOptions, monitorFiles } from '#proto/conmon.ts'
+import { type MonitorOptions, monitorFiles, type RestoreOptions } from '#proto/conmon.ts'
 import { Drain } from './drain.ts'
 import { MonitorFailure } from './failure.ts'
 import { neutralScore, type OomScore } from './oom-score.ts'
@@ -22,6 +22,16 @@ const environment = {
   // A runtime in Go is gone before a collection of its garbage would have been worth it.
   GOGC: 'off',
   GOMEMLIMIT: '64MiB',
+}
+
+/** Runtimes look for CRIU on their path. */
+const environmentFor = (restore: RestoreOptions | undefined) =>
+  restore === undefined ? environment : { ...environment, PATH: `${dirname(restore.criu)}:${environment.PATH}` }
+
+/** Connections of the container are closed: its address is another one now. */
+const restoring = ({ images, work }: RestoreOptions): string[] => {
+  const where = ['--image-path', images, '--work-path', work]
+  return ['restore', '--detach', ...where, '--file-locks', '--tcp-established']
 }
 
 type Descriptors = readonly [number | 'ignore', number | 'ignore', number | 'ignore']
@@ -55,11 +65,12 @@ export class Runtime {
     this.openFiles = new OpenFiles(options.openFiles)
   }
 
-  /** Creates the container with these standard streams. @throws MonitorFailure with the runtime's words */
+  /** Creates the container with these standard streams, or restores it. @throws MonitorFailure with the runtime's words */
   async create(stdio: ContainerStdio): Promise<void> {
-    const { id, createTimeoutMs } = this.#options
+    const { id, createTimeoutMs, restore } = this.#options
     const files = ['--bundle', this.#dir, '--pid-file', join(this.#dir, monitorFiles.pid)]
-    const command = ['create', ...files, ...stdio.runtimeArguments, id]
+    const verb = restore === undefined ? ['create'] : restoring(restore)
+    const command = [...verb, ...files, ...stdio.runtimeArguments, id]
     const running = this.#run(command, stdio.runtimeStdio, createTimeoutMs, (kill) => {
       this.#killCreator = kill
     })
@@ -68,7 +79,7 @@ export class Runtime {
     const end = await running
     if (this.#abandoned && !end.ok)
       throw new MonitorFailure('unavailable', `Cannot create container "${id}": its monitor was told to leave`)
-    this.#check('create', end, () => stdio.complaint())
+    this.#check(restore === undefined ? 'create' : 'restore', end, () => stdio.complaint())
   }
 
   /** Ends a creation that is under way or about to be; one that has just succeeded stays. */
@@ -117,7 +128,8 @@ export class Runtime {
     const { oomScore, reaper } = this.#parts
     const args = [...global, ...command]
     const openFiles = this.openFiles.forChild
-    const pid = start({ path, args, env: environment, stdio, openFiles, neutralOomScore: oomScore.own < neutralScore })
+    const env = environmentFor(this.#options.restore)
+    const pid = start({ path, args, env, stdio, openFiles, neutralOomScore: oomScore.own < neutralScore })
     if (typeof pid !== 'number') return pid
     const { kill, buried } = killerOf(pid)
     born(kill)

@@ -1,5 +1,5 @@
 /** The assembled daemon: the only file that builds parts; everything else is handed what it needs. */
-import { mkdir, rm } from 'node:fs/promises'
+import { mkdir, rm, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type Images, openImages } from '#image/image-store.ts'
@@ -14,6 +14,7 @@ import { SingleFlight } from '#storage/single-flight.ts'
 import { openStorage } from '#storage/storage.ts'
 import { checkNode } from './check/check-node.ts'
 import { type RunCheck, serveChecks } from './check/serve-checks.ts'
+import { criuSettings } from './checkpoint/criu-settings.ts'
 import type { Followers } from './config/reload.ts'
 import type { Config } from './config/schema.ts'
 import { type ContainerStore, containerCodec, usesImage } from './container/container.ts'
@@ -184,6 +185,8 @@ async function makeDirectories(config: Config, paths: Paths): Promise<void> {
   for (const dir of [paths.sandboxes, paths.containers, paths.images, paths.networkCache, paths.ownVolumes]) {
     await mkdir(dir, { recursive: true, mode: 0o711 })
   }
+  await mkdir(paths.checkpoints, { recursive: true, mode: 0o700 })
+  await writeFile(paths.criuSettings, criuSettings, { mode: 0o600 })
 }
 
 /** Nobody listens any more on what an earlier daemon left there. */

@@ -22,6 +22,10 @@ export interface Paths {
   readonly containers: string
   /** One directory for each container that has volumes of its own. */
   readonly ownVolumes: string
+  /** One directory for each container that is being written to an archive, or made from one. */
+  readonly checkpoints: string
+  /** What CRIU is told beyond what OCI runtimes can tell it. */
+  readonly criuSettings: string
   /** Sockets on which OCI runtimes hand over listeners of seccomp filters. */
   readonly seccompListeners: string
   sandbox(id: SandboxId): SandboxPaths
@@ -50,6 +54,8 @@ export interface ContainerPaths {
   readonly volumes: string
   /** Directories for volumes that the image declares; on the disk, as they may grow. */
   readonly ownVolumes: string
+  /** What goes into its archive, or came out of one; on the disk, as all of its memory is in there. */
+  readonly checkpoint: string
   /** Generated /etc/passwd and /etc/group. */
   readonly passwd: string
   readonly group: string
@@ -73,15 +79,17 @@ export function pathsUnder(root: string, state: string, containersRoot = root): 
     sandboxes,
     containers,
     ownVolumes: join(containersRoot, 'volumes'),
+    checkpoints: join(root, 'checkpoints'),
+    criuSettings: join(state, 'criu.conf'),
     // A socket's name has to be short.
     seccompListeners: join(state, 'seccomp'),
     sandbox: (id) => sandboxPaths(join(sandboxes, id)),
     container: (id) =>
-      containerPaths(
-        join(containers, id),
-        join(containersRoot, 'volumes', id),
-        join(state, 'seccomp', id.slice(0, 20)),
-      ),
+      containerPaths(join(containers, id), {
+        ownVolumes: join(containersRoot, 'volumes', id),
+        checkpoint: join(root, 'checkpoints', id),
+        seccompListener: join(state, 'seccomp', id.slice(0, 20)),
+      }),
   }
 }
 
@@ -101,13 +109,14 @@ function sandboxPaths(dir: string): SandboxPaths {
   }
 }
 
-const containerPaths = (dir: string, ownVolumes: string, seccompListener: string): ContainerPaths => ({
+type Elsewhere = Pick<ContainerPaths, 'ownVolumes' | 'checkpoint' | 'seccompListener'>
+
+const containerPaths = (dir: string, elsewhere: Elsewhere): ContainerPaths => ({
   dir,
   spec: join(dir, 'config.json'),
   rootfs: join(dir, 'rootfs'),
   volumes: join(dir, 'volumes'),
-  ownVolumes,
   passwd: join(dir, 'passwd'),
   group: join(dir, 'group'),
-  seccompListener,
+  ...elsewhere,
 })

@@ -62,6 +62,18 @@ export interface MonitorOptions {
   /** The end of init does not end the other processes: the monitor kills the rest of the cgroup. */
   readonly sharedPidNamespace: boolean
   readonly createTimeoutMs: number
+  /** Set: `create` restores the container from a checkpoint, so that it runs at once and needs no `start`. */
+  readonly restore?: RestoreOptions
+}
+
+/** Absolute paths. */
+export interface RestoreOptions {
+  /** What CRIU wrote when the checkpoint was made. */
+  readonly images: string
+  /** Where CRIU writes its log, `restore.log`. */
+  readonly work: string
+  /** The program. */
+  readonly criu: string
 }
 
 /** A process that cannot be mistaken for a later one with the same pid. `startTime` is in clock ticks since boot, decimal. */

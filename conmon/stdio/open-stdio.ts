@@ -6,4 +6,6 @@ import type { ContainerStdio, Output } from './stdio.ts'
 import { TerminalStdio } from './terminal.ts'
 
 export const openStdio = (options: MonitorOptions, dir: string, reactor: Reactor, output: Output): ContainerStdio =>
-  options.terminal ? new TerminalStdio(reactor, output, dir) : new PipeStdio(reactor, output, options.stdin)
+  options.terminal
+    ? new TerminalStdio(reactor, output, dir)
+    : new PipeStdio(reactor, output, { withInput: options.stdin, runsAtOnce: options.restore !== undefined })

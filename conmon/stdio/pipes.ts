@@ -16,6 +16,8 @@ const INPUT_MODE = 0o644
 /** What a container can write while the monitor naps under load. Memory only while it is in use. */
 const PIPE_BYTES = 256 * 1024
 
+const NOTHING = Buffer.alloc(0)
+
 export class PipeStdio implements ContainerStdio {
   readonly runtimeArguments = []
   readonly runtimeStdio: readonly [number, number, number]
@@ -24,12 +26,13 @@ export class PipeStdio implements ContainerStdio {
   readonly #stdout = makePipe()
   readonly #stderr = makePipe()
   /** What the runtime's create and its hooks say; the container says nothing before it is started. */
-  readonly #early: { stdout: Drain; stderr: Drain }
+  readonly #early: { stdout: Drain; stderr: Drain } | undefined
   input: ContainerInput | undefined
   #readers: OutputReader[] = []
   #closers: (() => void)[]
 
-  constructor(reactor: Reactor, output: Output, withInput: boolean) {
+  /** @param wanted `runsAtOnce`: the container speaks before the runtime is done, so all that comes is its output */
+  constructor(reactor: Reactor, output: Output, wanted: { withInput: boolean; runsAtOnce: boolean }) {
     this.#reactor = reactor
     this.#output = output
     for (const { read, write } of [this.#stdout, this.#stderr]) {
@@ -37,11 +40,13 @@ export class PipeStdio implements ContainerStdio {
       fchmodSync(write, OUTPUT_MODE)
       growPipe(write, PIPE_BYTES)
     }
-    this.#early = {
-      stdout: new Drain(reactor, this.#stdout.read, maxComplaintBytes),
-      stderr: new Drain(reactor, this.#stderr.read, maxComplaintBytes),
+    if (!wanted.runsAtOnce) {
+      this.#early = {
+        stdout: new Drain(reactor, this.#stdout.read, maxComplaintBytes),
+        stderr: new Drain(reactor, this.#stderr.read, maxComplaintBytes),
+      }
     }
-    const stdin = withInput ? this.#openInput() : openSync('/dev/null', constants.O_RDONLY)
+    const stdin = wanted.withInput ? this.#openInput() : openSync('/dev/null', constants.O_RDONLY)
     this.runtimeStdio = [stdin, this.#stdout.write, this.#stderr.write]
     this.#closers = [this.#stdout.read, this.#stderr.read].map((fd) => () => closeSync(fd))
   }
@@ -60,8 +65,8 @@ export class PipeStdio implements ContainerStdio {
 
   async begin(): Promise<void> {
     for (const name of ['stdout', 'stderr'] as const) {
-      const said = this.#early[name].read()
-      this.#early[name].end()
+      const said = this.#early?.[name].read() ?? NOTHING
+      this.#early?.[name].end()
       if (said.length > 0) this.#output.write(name, said)
     }
     const buffer = Buffer.allocUnsafeSlow(readBytes)
@@ -73,7 +78,7 @@ export class PipeStdio implements ContainerStdio {
   }
 
   complaint(): Buffer {
-    return this.#early.stderr.read()
+    return this.#early?.stderr.read() ?? NOTHING
   }
 
   drain(timeoutMs: number): Promise<boolean> {
@@ -94,7 +99,8 @@ export class PipeStdio implements ContainerStdio {
 
   close(): void {
     this.input?.close()
-    for (const drain of [this.#early.stdout, this.#early.stderr]) drain.end()
+    this.#early?.stdout.end()
+    this.#early?.stderr.end()
     for (const close of this.#closers.splice(0)) close()
   }
 }

@@ -3,6 +3,7 @@
  * messages, `cricket config` and docs/configuration.md are all made from this schema; nothing else declares a key.
  */
 import * as z from 'zod'
+import { checkpoint } from './checkpoint.ts'
 import { container } from './container.ts'
 import { directory, isAbsolutePath, tidyPath } from './fields.ts'
 import { image } from './image.ts'
@@ -59,6 +60,7 @@ export const ConfigFile = z.strictObject({
   workloads,
   cpuIsolation,
   streaming,
+  checkpoint,
 })
 
 export type ConfigFile = z.infer<typeof ConfigFile>

@@ -35,6 +35,8 @@ const ContainerRecord = z.object({
   imageRef: z.string(),
   /** Absent in records of before there were any. */
   imageVolumes: z.array(ImageVolume).default([]),
+  /** Made from a checkpoint, not by its command; `imageId` is the image that the checkpoint is based on. */
+  restored: z.boolean().optional(),
   /** Absolute; absent when the pod asked for no log. */
   logPath: z.string().optional(),
   cgroupsPath: z.string(),
@@ -67,7 +69,13 @@ const Exited = z.object({
 
 const ContainerStatus = z.discriminatedUnion('state', [
   z.object({ state: z.literal('creating') }),
-  z.object({ state: z.literal('created'), process: ContainerProcess, init: processIdentity, ...updated }),
+  z.object({
+    state: z.literal('created'),
+    process: ContainerProcess,
+    /** Absent as long as a container that is made from a checkpoint was not started: it has no process yet. */
+    init: processIdentity.optional(),
+    ...updated,
+  }),
   z.object({
     state: z.literal('running'),
     ...updated,
@@ -107,6 +115,10 @@ export const containerCodec: RecordCodec<ContainerId, ContainerRecord, Container
 
 /** Whether it may use anything but disk. */
 export const isLive = ({ status }: Container): boolean => status.state === 'created' || status.state === 'running'
+
+/** The transition from `created` by a start; nothing can have been started that has no process. */
+export const running = (status: Extract<ContainerStatus, { state: 'created' }>, startedAt: bigint): ContainerStatus =>
+  status.init ? { ...status, state: 'running', init: status.init, startedAt } : status
 
 /** The limits in force, as the CRI names them. */
 export function resourcesOf({ record, status }: Container): LinuxContainerResources | undefined {

@@ -3,16 +3,19 @@
  * is undone; the record comes first, so that a daemon that dies on the way undoes it at its next start.
  */
 
-import { mkdir } from 'node:fs/promises'
+import { mkdir, rm } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import type { RunnableImage } from '#image/image-store.ts'
 import { isKind, RuntimeError } from '#proto/errors.ts'
 import type { ContainerConfig } from '#proto/generated/api.ts'
 import { Rollback } from '#storage/rollback.ts'
+import { namesArchive } from '../checkpoint/open-archive.ts'
+import { type Checkpoint, prepareRestore } from '../checkpoint/prepare-restore.ts'
 import { type ContainerId, mintContainerId } from '../ids.ts'
 import { hostCgroupPath } from '../oci/cgroup-path.ts'
 import { runtimeCli } from '../oci/runtime-cli.ts'
 import { validateContainerConfig } from '../oci/spec/validate.ts'
+import type { Operation } from '../operations/operations.ts'
 import type { Parts } from '../parts.ts'
 import { sameConfig } from '../same-config.ts'
 import type { Sandbox } from '../sandbox/sandbox.ts'
@@ -20,7 +23,7 @@ import { untilUndone } from '../undoing.ts'
 import { authorizeImages } from './authorize-images.ts'
 import { checkRequest } from './check-request.ts'
 import { containerKey } from './container.ts'
-import { makeBundle } from './make-bundle.ts'
+import { type BundleInput, makeBundle } from './make-bundle.ts'
 import { newRecord } from './new-record.ts'
 import { removeFiles } from './remove-files.ts'
 import { startMonitor } from './start-monitor.ts'
@@ -90,7 +93,7 @@ async function existingOrNew(
   // The answer to an earlier, identical request was lost on its way: it is still the answer.
   if (existing?.status.state === 'created' && sameConfig(existing.record.config, config)) return existing.record.id
   try {
-    return await create(needs, sandbox, key, config)
+    return await create(needs, { sandbox, key, config }, signal)
   } catch (error) {
     // Whatever failed on the way, it failed because the sandbox was taken away under it.
     if (sandbox.status.state !== 'ready') throw notReady(sandbox, error)
@@ -98,24 +101,21 @@ async function existingOrNew(
   }
 }
 
-async function create(
-  needs: CreateNeeds,
-  sandbox: Sandbox,
-  key: string,
-  config: ContainerConfig,
-): Promise<ContainerId> {
+async function create(needs: CreateNeeds, { sandbox, key, config }: Wanted, signal: AbortSignal): Promise<ContainerId> {
   using operation = needs.operations.begin('CreateContainer', key)
-  const image = requireImage(needs, config)
-  const handler = needs.handlers.of(sandbox.record)
-  checkRequest(needs, { sandbox, config, image, handler })
-  operation.enter('signatures')
-  await authorizeImages(needs.images, sandbox, config)
   const id = mintContainerId()
   using _ = await needs.locks.take(id)
   const log = needs.log.child({ container: id })
   await using rollback = new Rollback((what, cause) => log.warn('Left behind by a failed creation', { what, cause }))
+  const making = { operation, rollback, signal }
+  const checkpoint = await checkpointFor(needs, { sandbox, key, config }, id, making)
+  const image = checkpoint?.image ?? requireImage(needs, config)
+  const handler = needs.handlers.of(sandbox.record)
+  checkRequest(needs, { sandbox, config, image, handler })
+  operation.enter('signatures')
+  await authorizeImages(needs.images, sandbox, config)
 
-  const record = newRecord(needs, sandbox, { id, key, config, image, handler })
+  const record = newRecord(needs, sandbox, { id, key, config, image, handler, isRestored: checkpoint !== undefined })
   operation.enter('record')
   const container = await needs.containers.create(record, { state: 'creating' })
   rollback.defer('container record', () => needs.containers.delete(id))
@@ -126,14 +126,43 @@ async function create(
   rollback.defer('bundle directory', () => removeFiles(needs, dir))
   await makeLogDirectory(record.logPath)
 
-  const input = { sandbox, container, image, handler }
+  const input = { sandbox, container, image, handler, checkpoint }
+  if (checkpoint) await makeToBeRestored(needs, input, making)
+  else await makeByRuntime(needs, input, making)
+  operation.enter('reply')
+  return id
+}
+
+interface Making {
+  readonly operation: Operation
+  readonly rollback: Rollback
+  readonly signal: AbortSignal
+}
+
+/** When the image is the archive of one. */
+async function checkpointFor(
+  needs: CreateNeeds,
+  { sandbox, config }: Wanted,
+  id: ContainerId,
+  { operation, rollback, signal }: Making,
+): Promise<Checkpoint | undefined> {
+  const image = config.image?.image ?? ''
+  if (!namesArchive(needs, image)) return undefined
+  operation.enter('archive')
+  const { checkpoint: files } = needs.paths.container(id)
+  rollback.defer('files of the checkpoint', () => rm(files, { recursive: true, force: true }))
+  return prepareRestore(needs, sandbox, id, image, signal)
+}
+
+async function makeByRuntime(needs: CreateNeeds, input: BundleInput, { operation, rollback }: Making): Promise<void> {
+  const { sandbox, container, handler } = input
+  const { id, cgroupsPath } = container.record
   operation.enter('rootfs and monitor')
   // The monitor starts while the rootfs is mounted and the spec is written: neither needs the other.
   const [launched, bundled] = await Promise.allSettled([startMonitor(needs, input), makeBundle(needs, input, rollback)])
   if (launched.status === 'fulfilled') rollback.defer('monitor', () => launched.value.shutdown())
   if (bundled.status === 'rejected') throw bundled.reason
   if (launched.status === 'rejected') throw launched.reason
-  for (const warning of bundled.value.warnings) log.warn(warning)
 
   operation.enter('runtime')
   const client = launched.value
@@ -141,15 +170,27 @@ async function create(
   const init = await client.create().catch(refusedByRuntime)
   // Not before: it would take its processor time from this creation.
   setImmediate(() => needs.spares.refill())
-  rollback.defer('cgroup', () => needs.linux.killCgroup(hostCgroupPath(record.cgroupsPath)))
+  rollback.defer('cgroup', () => needs.linux.killCgroup(hostCgroupPath(cgroupsPath)))
   operation.enter('publish')
   await container.update(() => ({ state: 'created', process: bundled.value.process, init }))
   // Whoever stops the sandbox first says so and then looks for containers: either they see this one, or it sees them.
   assertReady(sandbox)
   rollback.keep()
   watchExit(needs, container, client)
-  operation.enter('reply')
-  return id
+}
+
+/** It has no process yet: that comes with its start, and runs at once. */
+async function makeToBeRestored(
+  needs: CreateNeeds,
+  input: BundleInput,
+  { operation, rollback }: Making,
+): Promise<void> {
+  operation.enter('rootfs')
+  const { process } = await makeBundle(needs, input, rollback)
+  operation.enter('publish')
+  await input.container.update(() => ({ state: 'created', process }))
+  assertReady(input.sandbox)
+  rollback.keep()
 }
 
 /**

@@ -2,6 +2,7 @@
 import { mkdir, writeFile } from 'node:fs/promises'
 import type { RunnableImage } from '#image/image-store.ts'
 import type { Rollback } from '#storage/rollback.ts'
+import { type Checkpoint, restoredSpec, restoreRootfs } from '../checkpoint/prepare-restore.ts'
 import type { RuntimeHandler } from '../oci/runtime-handlers.ts'
 import { specText } from '../oci/spec/types.ts'
 import type { Parts } from '../parts.ts'
@@ -15,11 +16,13 @@ import { mountImageVolumes } from './image-volumes.ts'
 
 type BundleNeeds = SpecNeeds & Pick<Parts, 'storage'>
 
-interface BundleInput {
+export interface BundleInput {
   readonly sandbox: Sandbox
   readonly container: Container
   readonly image: RunnableImage
   readonly handler: RuntimeHandler
+  /** What the container is made from, instead of its command. */
+  readonly checkpoint: Checkpoint | undefined
 }
 
 export async function makeBundle(needs: BundleNeeds, input: BundleInput, rollback: Rollback): Promise<BuiltSpec> {
@@ -34,10 +37,13 @@ export async function makeBundle(needs: BundleNeeds, input: BundleInput, rollbac
   const image = input.container.record.config.image?.image ?? input.image.id
   await needs.storage.rootfs.create({ id, layers, mountpoint: paths.rootfs, idMap, options, image })
   rollback.defer('rootfs', () => needs.storage.rootfs.remove(id))
+  if (input.checkpoint) await restoreRootfs(needs, id, input.checkpoint)
   const volumes = await mountImageVolumes(needs, paths, input.container.record, rollback, { idMap, options })
   rollback.defer('seccomp listener', () => needs.seccompNotifier.forget(id))
   rollback.defer('mounts', () => unbindSources(needs, paths, input.container.record.config))
   const built = await buildSpec(needs, { ...input, volumes })
-  await writeFile(paths.spec, specText(built.spec), { mode: 0o600 })
+  const spec = input.checkpoint ? restoredSpec(needs.paths, input.checkpoint, built.spec) : built.spec
+  await writeFile(paths.spec, specText(spec), { mode: 0o600 })
+  for (const warning of built.warnings) needs.log.warn(warning, { container: id })
   return built
 }

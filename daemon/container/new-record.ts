@@ -20,10 +20,11 @@ interface NewContainer {
   readonly config: ContainerConfig
   readonly image: RunnableImage
   readonly handler: RuntimeHandler
+  readonly isRestored: boolean
 }
 
 export function newRecord(needs: RecordNeeds, sandbox: Sandbox, own: NewContainer): ContainerRecord {
-  const { id, key, config, image, handler } = own
+  const { id, key, config, image, handler, isRestored } = own
   const directory = sandbox.record.config.logDirectory
   const parent = sandbox.record.config.linux?.cgroupParent ?? ''
   return {
@@ -39,6 +40,7 @@ export function newRecord(needs: RecordNeeds, sandbox: Sandbox, own: NewContaine
     imageId: image.id,
     imageRef: image.repoDigests[0] ?? image.id,
     imageVolumes: imageVolumes(needs.images, config),
+    ...(isRestored && { restored: true }),
     ...(directory && config.logPath && { logPath: join(directory, config.logPath) }),
     cgroupsPath: cgroupsPath(needs.config.cgroupDriver, parent, id),
     cookie: randomBytes(16).toString('hex'),

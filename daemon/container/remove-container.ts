@@ -30,6 +30,7 @@ export async function remove(needs: RemoveNeeds, container: Container, signal?: 
   await removeDeclaredVolumes(needs.paths.container(id))
   await needs.storage.rootfs.remove(id)
   operation.enter('files')
+  await removeFiles(needs, needs.paths.container(id).checkpoint)
   await removeFiles(needs, needs.paths.container(id).dir)
   operation.enter('record')
   await needs.containers.delete(id)

@@ -31,7 +31,8 @@ export async function watchFromAfar(
       break
     } catch (error) {
       if (isKind(error, 'unavailable')) return recordExit(needs, container)
-      if ('init' in container.status && !needs.linux.isAlive(container.status.init))
+      const { status } = container
+      if ('init' in status && status.init && !needs.linux.isAlive(status.init))
         killMonitorOf(needs, needs.paths.container(id).dir)
     }
   }
@@ -84,7 +85,7 @@ function watched({ containers, sandboxes, sandboxInits, watches }: SilenceNeeds)
   const found: Watched[] = []
   for (const { record, status } of containers.all()) {
     const client = watches.client(record.id)
-    if (client && 'init' in status) found.push({ init: status.init, client })
+    if (client && 'init' in status && status.init) found.push({ init: status.init, client })
   }
   for (const [id, client] of sandboxInits) {
     const status = sandboxes.get(id)?.status

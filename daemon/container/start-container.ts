@@ -1,21 +1,26 @@
 /** StartContainer: from `created` to `running`. A start that fails leaves an exited container that tells why. */
 import { constants } from 'node:os'
 import { messageOf, RuntimeError } from '#proto/errors.ts'
+import { isToBeRestored, type RestoreNeeds, startRestored } from '../checkpoint/start-restored.ts'
 import { nowNs } from '../clock.ts'
+import type { MonitorClient } from '../monitor/monitor-client.ts'
 import type { Parts } from '../parts.ts'
-import type { Container } from './container.ts'
+import { type Container, running } from './container.ts'
 import type { DecideNeeds } from './decided-resources.ts'
 import { isolatedOf } from './isolated.ts'
 import { exited } from './watch-exit.ts'
 
-export type StartNeeds = DecideNeeds &
+export type StartNeeds = RestoreNeeds &
+  DecideNeeds &
   Pick<Parts, 'containers' | 'isolation' | 'locks' | 'linux' | 'log' | 'operations' | 'stops' | 'watches'>
 
 /** @throws RuntimeError not-found, or failed-precondition when the container is not `created` or its start fails. */
 export async function startContainer(needs: StartNeeds, idOrPrefix: string): Promise<void> {
   const container = needs.containers.require(idOrPrefix)
   using _ = await needs.locks.take(container.record.id)
-  const client = startable(needs, container)
+  requireStartable(needs, container)
+  if (isToBeRestored(container)) return startRestored(needs, container)
+  const client = requireMonitor(needs, container)
   using operation = needs.operations.begin('StartContainer', container.record.id)
   operation.enter('runtime')
   try {
@@ -37,7 +42,7 @@ export async function startContainer(needs: StartNeeds, idOrPrefix: string): Pro
   operation.enter('publish')
   const startedAt = nowNs()
   await container.update((status) => {
-    if (status.state === 'created') return { ...status, state: 'running', startedAt }
+    if (status.state === 'created') return running(status, startedAt)
     // So short-lived that its exit was recorded first: it did start all the same.
     if (status.state === 'exited') return { ...status, startedAt: min(startedAt, status.finishedAt) }
     return status
@@ -45,7 +50,7 @@ export async function startContainer(needs: StartNeeds, idOrPrefix: string): Pro
   operation.enter('reply')
 }
 
-function startable(needs: StartNeeds, container: Container) {
+function requireStartable(needs: StartNeeds, container: Container): void {
   const { id, sandboxId } = container.record
   const { state } = container.status
   if (state !== 'created')
@@ -56,6 +61,9 @@ function startable(needs: StartNeeds, container: Container) {
       `Cannot start container "${id}": its sandbox "${sandboxId}" is not ready`,
     )
   }
+}
+
+function requireMonitor(needs: StartNeeds, { record: { id } }: Container): MonitorClient {
   const client = needs.watches.client(id)
   if (!client) throw new RuntimeError('failed-precondition', `Cannot start container "${id}": it has no monitor`)
   return client
@@ -68,7 +76,7 @@ async function startFailed(needs: StartNeeds, container: Container, error: unkno
     (now) => exited(now, { exitCode: 128, reason: 'StartError', message: messageOf(error), finishedAt: nowNs() }),
     { durable: true },
   )
-  if (status.state === 'created') needs.linux.signalProcess(status.init, constants.signals.SIGKILL)
+  if (status.state === 'created' && status.init) needs.linux.signalProcess(status.init, constants.signals.SIGKILL)
   needs.log.warn('Container did not start', { container: record.id, why: messageOf(error) })
 }
 

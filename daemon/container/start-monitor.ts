@@ -1,4 +1,5 @@
 /** Start the monitor of a container that is being made, and tell it what the container's configuration means for it. */
+import type { RestoreOptions } from '#proto/conmon.ts'
 import { launchMonitor, placement } from '../monitor/launch-monitor.ts'
 import type { MonitorClient } from '../monitor/monitor-client.ts'
 import type { RuntimeHandler } from '../oci/runtime-handlers.ts'
@@ -8,15 +9,20 @@ import type { Sandbox } from '../sandbox/sandbox.ts'
 import { configuredRlimits } from './configured.ts'
 import type { Container, ContainerRecord } from './container.ts'
 
-type MonitorNeeds = Pick<Parts, 'config' | 'linux' | 'log' | 'monitorProgram' | 'paths' | 'spares'>
+export type MonitorNeeds = Pick<Parts, 'config' | 'linux' | 'log' | 'monitorProgram' | 'paths' | 'spares'>
 
 interface Watched {
   readonly sandbox: Sandbox
   readonly container: Container
   readonly handler: RuntimeHandler
+  /** For a container that is made from a checkpoint. */
+  readonly restore?: RestoreOptions
 }
 
-export function startMonitor(needs: MonitorNeeds, { sandbox, container, handler }: Watched): Promise<MonitorClient> {
+export function startMonitor(
+  needs: MonitorNeeds,
+  { sandbox, container, handler, restore }: Watched,
+): Promise<MonitorClient> {
   const { record } = container
   const { config } = record
   return launchMonitor({
@@ -40,6 +46,7 @@ export function startMonitor(needs: MonitorNeeds, { sandbox, container, handler 
       cgroupPath: record.cgroupsPath,
       sharedPidNamespace: namespaceModes(config, sandbox.record.config).pid !== 'container',
       createTimeoutMs: handler.createTimeoutSeconds * 1000,
+      ...(restore && { restore }),
     },
   })
 }

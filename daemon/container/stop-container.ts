@@ -3,13 +3,14 @@
  * nothing else, counts as stopped. Repeatable, and an absent container is stopped already (api.proto, StopContainer).
  */
 import { constants } from 'node:os'
-import type { ProcessIdentity } from '#linux/proc.ts'
 import { signalNumber } from '#linux/signals.ts'
 import { messageOf, RuntimeError } from '#proto/errors.ts'
+import { nowNs } from '../clock.ts'
 import { hostCgroupPath } from '../oci/cgroup-path.ts'
 import type { Parts } from '../parts.ts'
 import { waitFor } from '../wait.ts'
-import type { Container, ContainerRecord } from './container.ts'
+import type { Container } from './container.ts'
+import { exited } from './watch-exit.ts'
 
 const { SIGKILL, SIGTERM } = constants.signals
 
@@ -50,22 +51,29 @@ export async function stop(
   if (status.state !== 'created' && status.state !== 'running') return
   using operation = needs.operations.begin('StopContainer', record.id)
   operation.enter('signal')
-  const { init } = status
+  if (status.state === 'created' && !status.init && !needs.watches.has(record.id)) return endUnstarted(container)
   const ended = needs.watches.ended(record.id)
   // A container that was never started has nothing to shut down in good order.
   const grace = status.state === 'created' ? 0 : graceMs
-  const kill = () => send(needs, record, init, SIGKILL)
+  const kill = () => send(needs, container, SIGKILL)
   const began = needs.stops.killWithin(record.id, grace, kill)
   if (began) void ended.finally(() => needs.stops.over(record.id))
-  if (began && grace > 0) send(needs, record, init, stopSignal(status.process.stopSignal))
+  if (began && grace > 0) send(needs, container, stopSignal(status.process.stopSignal))
   operation.enter('exit')
-  await waitFor(Promise.race([ended, stuck(record, init, grace, ended)]), signal)
+  await waitFor(Promise.race([ended, stuck(container, grace, ended)]), signal)
   operation.enter('reply')
 }
 
+/** Made from a checkpoint and never started: there is nothing to kill, and nobody to tell of an end. */
+async function endUnstarted(container: Container): Promise<void> {
+  const exit = { exitCode: 128 + SIGKILL, reason: 'Error', message: '', finishedAt: nowNs() }
+  await container.update((now) => exited(now, exit), { durable: true })
+}
+
 /** Somebody may have frozen it: then the signal, even SIGKILL on cgroup version 1, waits until it is thawed. */
-function send({ linux, log }: StopNeeds, { id, cgroupsPath }: ContainerRecord, init: ProcessIdentity, signal: number) {
-  linux.signalProcess(init, signal)
+function send({ linux, log }: StopNeeds, { record: { id, cgroupsPath }, status }: Container, signal: number) {
+  // None yet of one that is just being restored: the kill is repeated.
+  if ('init' in status && status.init) linux.signalProcess(status.init, signal)
   try {
     if (linux.thawCgroup(hostCgroupPath(cgroupsPath))) log.info('Thawed a container to stop it', { container: id })
   } catch (error) {
@@ -73,13 +81,14 @@ function send({ linux, log }: StopNeeds, { id, cgroupsPath }: ContainerRecord, i
   }
 }
 
-function stuck({ id }: ContainerRecord, init: ProcessIdentity, graceMs: number, ended: Promise<void>): Promise<never> {
+function stuck({ record: { id }, status }: Container, graceMs: number, ended: Promise<void>): Promise<never> {
+  const pid = ('init' in status ? status.init?.pid : undefined) ?? 'none yet'
   return new Promise((_, reject) => {
     const give = () =>
       reject(
         new RuntimeError(
           'deadline-exceeded',
-          `Container "${id}" has not ended ${afterKillMs / 1000} s after SIGKILL (process ${init.pid}); killing it goes on`,
+          `Container "${id}" has not ended ${afterKillMs / 1000} s after SIGKILL (process ${pid}); killing it goes on`,
         ),
       )
     const timer = setTimeout(give, Math.min(Math.max(graceMs, 0) + afterKillMs, longestTimerMs))

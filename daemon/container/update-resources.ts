@@ -46,6 +46,7 @@ export async function updateResources(
 
 function requireLive({ record, status }: Container): void {
   if (status.state !== 'created' && status.state !== 'running') throw notLive(record.id, status.state)
+  if (!status.init) throw notLive(record.id, 'not restored yet')
 }
 
 const notLive = (id: string, state: string): RuntimeError =>

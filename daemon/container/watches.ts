@@ -20,6 +20,11 @@ export class Watches {
     })
   }
 
+  /** Whether its end is awaited. */
+  has(id: ContainerId): boolean {
+    return this.#watches.has(id)
+  }
+
   /** The connection to a live container's monitor. */
   client(id: ContainerId): MonitorClient | undefined {
     return this.#watches.get(id)?.client

@@ -91,7 +91,7 @@ export async function containerInfo(
   const { dir, spec, rootfs } = paths.container(record.id)
   return verboseInfo({
     sandboxID: record.sandboxId,
-    pid: 'init' in status ? status.init.pid : 0,
+    pid: ('init' in status ? status.init?.pid : undefined) ?? 0,
     monitored: watches.client(record.id) !== undefined,
     bundle: dir,
     rootfs,

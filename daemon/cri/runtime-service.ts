@@ -3,6 +3,7 @@
  * `stats-service.ts`. What is in none answers UNIMPLEMENTED by itself.
  */
 import type { RuntimeServiceServer } from '#proto/generated/api.ts'
+import { checkpointContainer } from '../checkpoint/checkpoint-container.ts'
 import { createContainer } from '../container/create-container.ts'
 import { execSync } from '../container/exec-sync.ts'
 import { removeContainer } from '../container/remove-container.ts'
@@ -92,6 +93,10 @@ export const runtimeService = (parts: Parts, unary: Unary): Partial<RuntimeServi
   }),
   reopenContainerLog: unary(async ({ containerId }) => {
     await reopenLog(parts, containerId)
+    return {}
+  }),
+  checkpointContainer: unary(async ({ containerId, location, timeout }, signal) => {
+    await checkpointContainer(parts, { container: containerId, location, timeoutSeconds: timeout }, signal)
     return {}
   }),
   exec: unary((request) => ({ url: parts.streaming.url(acceptExec(parts, request)) })),

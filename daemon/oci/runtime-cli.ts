@@ -4,7 +4,7 @@
  */
 import { closeSync, writeSync } from 'node:fs'
 import { stat } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import * as z from 'zod'
 import { isErrno } from '#linux/errno.ts'
 import { makePipe } from '#linux/pipes.ts'
@@ -38,8 +38,22 @@ export interface RuntimeCli {
   delete(id: string, options?: { force?: boolean }): Promise<void>
   /** @throws RuntimeError not-found, or failed-precondition when the runtime cannot apply them */
   update(id: string, resources: OciResources): Promise<void>
+  /**
+   * Have CRIU write the memory of a container, which goes on as it was, to `imageDir`. @throws RuntimeError failed-precondition with the
+   * runtime's words, deadline-exceeded, cancelled
+   */
+  checkpoint(id: string, options: CheckpointOptions): Promise<void>
   /** undefined: the runtime has no such command. */
   features(): Promise<RuntimeFeatures | undefined>
+}
+
+export interface CheckpointOptions {
+  readonly imageDir: string
+  /** Where CRIU writes its log, `dump.log`. */
+  readonly workDir: string
+  /** The path of CRIU. */
+  readonly criu: string
+  readonly signal: AbortSignal
 }
 
 /** Long enough for a runtime on a node that is short of everything; a hang still ends. */
@@ -57,6 +71,7 @@ export const runtimeCli = (program: RuntimeProgram): RuntimeCli => {
     kill: (id, signal, options) => kill(program, call, { id, signal: String(signal), all: options?.all ?? false }),
     delete: (id, options) => remove(program, call, id, options?.force ?? false),
     update: (id, resources) => update(program, call, id, resources),
+    checkpoint: (id, options) => checkpoint(program, id, options),
     features: () => features(program),
   }
 }
@@ -176,6 +191,19 @@ const withInput = async <T>(text: string, use: (stdin: number) => Promise<T>): P
   } finally {
     closeSync(read)
   }
+}
+
+/** Runtimes look for CRIU on their path. */
+const checkpoint = async (
+  { path, root }: RuntimeProgram,
+  id: string,
+  { imageDir, workDir, criu, signal }: CheckpointOptions,
+): Promise<void> => {
+  const where = ['--image-path', imageDir, '--work-path', workDir]
+  const args = ['--root', root, 'checkpoint', ...where, '--leave-running', '--file-locks', '--tcp-established', id]
+  const env = { PATH: `${dirname(criu)}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin` }
+  const result = await runProgram(path, args, { env, signal })
+  if (!succeeded(result)) throw failure(`Cannot checkpoint container "${id}"`, result)
 }
 
 const features = async ({ path }: RuntimeProgram): Promise<RuntimeFeatures | undefined> => {

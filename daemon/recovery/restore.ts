@@ -7,8 +7,10 @@ import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { monitorFiles } from '#proto/conmon.ts'
 import { isKind, messageOf } from '#proto/errors.ts'
+import { resumeInterrupted } from '../checkpoint/resume-interrupted.ts'
+import { isToBeRestored, meetRestored } from '../checkpoint/start-restored.ts'
 import { nowNs } from '../clock.ts'
-import { type Container, isLive } from '../container/container.ts'
+import { type Container, isLive, running } from '../container/container.ts'
 import { removeDeclaredVolumes } from '../container/declared-volumes.ts'
 import { removeImageVolumes } from '../container/image-volumes.ts'
 import { formerlyIsolated } from '../container/isolated.ts'
@@ -38,6 +40,7 @@ const steps: readonly Step<RestoreNeeds>[] = [
   { name: 'meet the sandbox inits again', run: meetInits },
   { name: 'isolate processors', run: isolateProcessors },
   { name: 'retire ended containers', run: retireEnded },
+  { name: 'resume containers whose checkpoint was cut short', run: resumeInterrupted, mayLast: true },
   { name: 'sweep what no record owns', run: sweepDirectories, mayLast: true },
   { name: 'resume the pod network', run: resumeNetwork },
   { name: 'sweep root file systems', run: sweepRootfs, mayLast: true },
@@ -149,9 +152,13 @@ async function meetMonitor(needs: RestoreNeeds, container: Container): Promise<v
   const { dir } = needs.paths.container(id)
   // An exit record ends the question: its monitor may still be on its way out.
   if (existsSync(join(dir, monitorFiles.exitRecord))) return recordExit(needs, container)
-  const connect = async () => {
+  const connectOnce = () => {
     const signal = AbortSignal.timeout(promptlyMs)
-    const client = await MonitorClient.connect({ dir, cookie, log: needs.log.child({ container: id }), signal })
+    return MonitorClient.connect({ dir, cookie, log: needs.log.child({ container: id }), signal })
+  }
+  if (isToBeRestored(container)) return meetIfThere(needs, container, connectOnce)
+  const connect = async () => {
+    const client = await connectOnce()
     await catchUp(container, client)
     return client
   }
@@ -164,13 +171,26 @@ async function meetMonitor(needs: RestoreNeeds, container: Container): Promise<v
   }
 }
 
+/** Before its start a container that is to be restored has no monitor. */
+async function meetIfThere(
+  needs: RestoreNeeds,
+  container: Container,
+  connect: () => Promise<MonitorClient>,
+): Promise<void> {
+  try {
+    await meetRestored(needs, container, await connect())
+  } catch (error) {
+    if (!isKind(error, 'unavailable')) throw error
+  }
+}
+
 /** The daemon may have died between the runtime's start and writing it down. */
 async function catchUp(container: Container, client: MonitorClient): Promise<void> {
   const status = await client.status()
   if (status.state !== 'alive' || !status.started) return
   // Monitors of the first days do not know when.
   const startedAt = status.startedAtUnixNs ?? nowNs()
-  await container.update((now) => (now.state === 'created' ? { ...now, state: 'running', startedAt } : now))
+  await container.update((now) => (now.state === 'created' ? running(now, startedAt) : now))
 }
 
 function meetInits(needs: RestoreNeeds): Promise<number> {
