@@ -50,6 +50,6 @@ export class RawServer implements AsyncDisposable {
 /** Writes until the other side has had enough. */
 export const endlessly = async (socket: Socket, piece: string): Promise<void> => {
   while (!socket.destroyed) {
-    if (!socket.write(piece)) await Promise.race([once(socket, 'drain'), once(socket, 'close')])
+    if (!socket.write(piece) && !socket.closed) await Promise.race([once(socket, 'drain'), once(socket, 'close')])
   }
 }
