@@ -36,7 +36,7 @@ import { openRuntimeHandlers } from './oci/runtime-handlers.ts'
 import { specHost } from './oci/spec-host.ts'
 import { Operations, type StageWatcher } from './operations/operations.ts'
 import type { Parts } from './parts.ts'
-import { type Paths, pathsUnder } from './paths.ts'
+import { type Paths, pathsUnder, rootPaths } from './paths.ts'
 import { claimRecords } from './records/machine.ts'
 import { RecordStore } from './records/record-store.ts'
 import { restore } from './recovery/restore.ts'
@@ -93,6 +93,7 @@ export async function startDaemon(
   const images = await openImages({
     storage,
     root: paths.images,
+    additionalRoots: config.image.additionalStores.map((dir) => rootPaths(dir).images),
     config: imagesConfig(config.image, insecureRegistries, process.env),
     linux,
     log: log.child({ part: 'image' }),

@@ -63,6 +63,12 @@ export interface ContainerPaths {
   readonly seccompListener: string
 }
 
+/** Those that an additional image store has as well. */
+export const rootPaths = (root: string): Pick<Paths, 'storage' | 'images'> => ({
+  storage: join(root, 'storage'),
+  images: join(root, 'images'),
+})
+
 /** @param containersRoot where containers write, unless that is below `root` as well */
 export function pathsUnder(root: string, state: string, containersRoot = root): Paths {
   const sandboxes = join(state, 'sandboxes')
@@ -70,8 +76,7 @@ export function pathsUnder(root: string, state: string, containersRoot = root): 
   return {
     stateLock: join(state, 'lock'),
     checkSocket: join(state, 'check.sock'),
-    storage: join(root, 'storage'),
-    images: join(root, 'images'),
+    ...rootPaths(root),
     networkCache: join(root, 'network'),
     cpuIsolation: join(root, 'cpu-isolation.json'),
     sandboxRecords: join(root, 'sandboxes'),

@@ -17,6 +17,7 @@ import type { Log } from '#proto/log.ts'
 import { KeyedLock } from '#storage/keyed-lock.ts'
 import { readRecord, writeRecord } from '#storage/record.ts'
 import { makeDirectory } from '#storage/sync-directory.ts'
+import { withAdditional } from './additional-images.ts'
 import { Catalog } from './catalog.ts'
 import type { ImageId } from './image-id.ts'
 import { type ImageRecord, type StoredRecord, storedRecordField, toStored } from './image-record.ts'
@@ -28,6 +29,8 @@ export interface ImageRecordsInput {
   readonly log: Log
   /** Whether everything that the image needs to run is there. */
   readonly isComplete: (image: ImageRecord) => boolean
+  /** Images that are shown besides; see additional-images.ts. */
+  readonly additional?: () => readonly ImageRecord[]
 }
 
 /** An image that cannot be used until it is pulled again. */
@@ -69,6 +72,11 @@ export class ImageRecords {
       if (record) found.push(record)
     }
     return new ImageRecords(input, found)
+  }
+
+  /** Whether there is a record of ours. */
+  has(id: ImageId): boolean {
+    return this.#stored.has(id)
   }
 
   /** The images that can be used. */
@@ -155,7 +163,9 @@ export class ImageRecords {
     )
     for (const { id, repoTags } of lacking)
       if (!before.has(id)) this.#input.log.error('Image misses a layer; pull it again', { id, repoTags })
-    return new Catalog(images.filter(({ id }) => !this.#incomplete.has(id)))
+    const complete = images.filter(({ id }) => !this.#incomplete.has(id))
+    const additional = (this.#input.additional?.() ?? []).filter(this.#input.isComplete)
+    return new Catalog(withAdditional(complete, additional))
   }
 
   #nextRevision(): number {

@@ -3,10 +3,11 @@
  */
 
 import { join } from 'node:path'
-import { RuntimeError } from '#proto/errors.ts'
+import { messageOf, RuntimeError } from '#proto/errors.ts'
 import type { Finding } from '#storage/check/finding.ts'
 import { garbageLimit } from '#storage/garbage.ts'
 import { KeyedLock } from '#storage/keyed-lock.ts'
+import { AdditionalImages, lookAtStores } from './additional-images.ts'
 import { collectGarbage } from './collect-garbage.ts'
 import { authKey, readCredentials } from './credentials/credentials.ts'
 import { freeBytes } from './free-bytes.ts'
@@ -50,9 +51,12 @@ const KEEP_INCOMPLETE_MS = 24 * 60 * 60 * 1000
 export const openImages = async (input: OpenImages): Promise<Images> => {
   const { storage, root, linux, log } = input
   const isComplete = ({ diffIds }: ImageRecord): boolean => diffIds.every((id) => storage.layers.has(id))
-  const records = await ImageRecords.open({ root, linux, log, isComplete })
-  const isKnown = (id: string): boolean => records.catalog.byId(id) !== undefined
-  return new Images(input, records, await EvidenceStore.open(join(root, 'signatures'), isKnown, log))
+  const others = await AdditionalImages.open(input.additionalRoots ?? [], log)
+  const additional = () => others.images
+  const records = await ImageRecords.open({ root, linux, log, isComplete, additional })
+  const isKnown = (id: string): boolean => records.everything.byId(id) !== undefined
+  const evidence = await EvidenceStore.open(join(root, 'signatures'), isKnown, log)
+  return new Images(input, records, evidence, () => lookAtStores(storage, others, records))
 }
 
 export class Images {
@@ -72,8 +76,11 @@ export class Images {
   /** Readers who must not wait see a changed configuration a little later than pulls do. */
   readonly #looking: NodeJS.Timeout
 
-  /** @throws RuntimeError failed-precondition when a signature policy is broken */
-  constructor(input: OpenImages, records: ImageRecords, evidence: EvidenceStore) {
+  /**
+   * @param lookAround brings what others may change up to date
+   * @throws RuntimeError failed-precondition when a signature policy is broken
+   */
+  constructor(input: OpenImages, records: ImageRecords, evidence: EvidenceStore, lookAround: () => Promise<void>) {
     const { storage, linux, log, timing = defaultTiming, platform = hostPlatform(), config } = input
     this.#input = input
     this.#records = records
@@ -83,7 +90,11 @@ export class Images {
     const tokens = new Tokens(this.#exchange, insecureRegistries)
     const registries = this.#registries
     this.#sources = new RegistrySources({ registries, credentials, exchange: this.#exchange, tokens, timing, log })
-    this.#looking = setInterval(() => registries.refresh(), LOOK_MS).unref()
+    const look = async (): Promise<void> => {
+      registries.refresh()
+      await lookAround().catch((error) => log.warn('Cannot look at image stores', { why: messageOf(error) }))
+    }
+    this.#looking = setInterval(() => void look(), LOOK_MS).unref()
     const { policyFile: file, policyDir: namespaceDir, placesDir, verifiers } = config.signatures
     this.#isPinned = pinnedBy(config.pinned)
     this.#policies = new Policies({ file, namespaceDir, log })
@@ -177,6 +188,9 @@ export class Images {
   async remove(text: string): Promise<void> {
     const image = this.resolve(text) ?? this.#records.everything.find(text)
     if (!image) return
+    if (!this.#records.has(image.id)) {
+      throw new RuntimeError('failed-precondition', `Image "${image.id}" is in an additional store, which is only read`)
+    }
     if (this.#input.inUse(image.id)) {
       throw new RuntimeError('failed-precondition', `Image "${image.id}" is in use by a container`)
     }

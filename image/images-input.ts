@@ -13,6 +13,8 @@ export interface OpenImages {
   readonly storage: Storage
   /** Directory of the image records; made when missing. */
   readonly root: string
+  /** Directories of image records that are only read; their layers are in the additional storages of `storage`. */
+  readonly additionalRoots?: readonly string[]
   readonly config: ImagesConfig
   readonly linux: Linux
   readonly log: Log

@@ -82,9 +82,13 @@ export class FixUpStore {
     const made = join(layout.temp, `fix-up-${randomBytes(8).toString('hex')}`)
     try {
       await mkdir(treeIn(made), { recursive: true, mode: 0o700 })
-      const inRoot = (path: string): string => relative(layout.root, path)
+      // With layers of additional stores there is no smaller directory that holds all.
+      const isOutside = layers.some(({ store }) => store !== undefined)
+      const directory = isOutside ? '/' : layout.root
+      const inRoot = (path: string): string => relative(directory, path)
       const { directories } = await workers.run('fix-up', {
-        directory: layout.root,
+        directory,
+        recursive: isOutside,
         layers: layers.map(({ path, implicit }) => ({ tree: inRoot(path), implicit })),
         target: inRoot(treeIn(made)),
       })

@@ -8,6 +8,7 @@ import { join } from 'node:path'
 import type { Linux } from '#linux/linux.ts'
 import { RuntimeError } from '#proto/errors.ts'
 import type { Log } from '#proto/log.ts'
+import type { AdditionalLayers } from './additional-layers.ts'
 import type { BlobStore } from './blob-store.ts'
 import type { Manifests } from './check/manifests.ts'
 import { type DiffId, type Digest, isDigest } from './digest.ts'
@@ -29,6 +30,8 @@ import { addUsage, NO_USAGE, type Usage } from './tree/measure-tree.ts'
 export type LayerInfo = LayerRecord & {
   /** The layer's directory tree, in overlayfs form. */
   readonly path: string
+  /** Root of the additional store that it is in; of our own layers there is none. */
+  readonly store?: string
 }
 
 export interface UnpackInput {
@@ -45,6 +48,7 @@ export interface LayerStoreParts {
   readonly blobs: BlobStore
   readonly workers: WorkerPool
   readonly manifests: Manifests
+  readonly additional: AdditionalLayers
   readonly trash: Trash
   readonly quarantine: Quarantine
   readonly limits?: Partial<UnpackLimits>
@@ -67,14 +71,16 @@ export class LayerStore {
     return store
   }
 
+  /** Here or in an additional store. */
   has(diffId: DiffId): boolean {
-    return this.#layers.has(diffId)
+    return this.get(diffId) !== undefined
   }
 
   get(diffId: DiffId): LayerInfo | undefined {
-    return this.#layers.get(diffId)
+    return this.#layers.get(diffId) ?? this.#parts.additional.get(diffId)
   }
 
+  /** Our own. */
   list(): LayerInfo[] {
     return [...this.#layers.values()]
   }

@@ -38,6 +38,8 @@ export interface Layout {
   readonly quarantine: string
   /** Where this directory is mounted for a moment with other owners, while an overlay is made; always empty otherwise. */
   readonly mapped: string
+  /** Where additional stores are mounted with other owners, at the same moment; one empty directory for each. */
+  readonly outside: string
   /** An empty directory, a lower layer for those who have none. */
   readonly empty: string
 }
@@ -60,6 +62,7 @@ export const layoutOf = (root: string, containers = root): Layout => ({
   containersTrash: join(containers, 'trash'),
   quarantine: join(root, 'quarantine'),
   mapped: join(root, 'mapped'),
+  outside: join(root, 'outside'),
   empty: join(root, 'empty'),
 })
 
@@ -88,11 +91,15 @@ const Version = z.object({ layout: z.int().positive() })
 
 /** Writes the version of a new root. Throws failed-precondition for a root of a newer program or an unreadable version. */
 export const checkVersion = async (layout: Layout): Promise<void> => {
+  if ((await readFileIfExists(layout.version)) !== undefined) return requireVersion(layout)
+  await writeFileAtomic(layout.version, `${JSON.stringify({ layout: LAYOUT_VERSION })}\n`, { durable: true })
+}
+
+/** Throws failed-precondition for what is no storage, or one of a newer program. Writes nothing. */
+export const requireVersion = async (layout: Layout): Promise<void> => {
   const content = await readFileIfExists(layout.version)
-  if (content === undefined) {
-    await writeFileAtomic(layout.version, `${JSON.stringify({ layout: LAYOUT_VERSION })}\n`, { durable: true })
-    return
-  }
+  if (content === undefined)
+    throw new RuntimeError('failed-precondition', `"${layout.root}" is no storage: it has no "${layout.version}"`)
   const found = readVersion(content)
   if (found === undefined)
     throw new RuntimeError('failed-precondition', `Version file "${layout.version}" of the storage is damaged`)

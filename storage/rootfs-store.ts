@@ -1,5 +1,6 @@
 /** Root file systems of containers: a writable tree of their own over the layers of an image, as a driver can show it. */
 import { randomBytes } from 'node:crypto'
+import { existsSync } from 'node:fs'
 import { mkdir, readdir, rename, rmdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Linux } from '#linux/linux.ts'
@@ -236,6 +237,8 @@ export class RootfsStore {
   #layer(diffId: DiffId): LayerInfo {
     const layer = this.#parts.layers.get(diffId)
     if (layer === undefined) throw new RuntimeError('not-found', `Layer "${diffId}" is not in the store`)
+    if (layer.store !== undefined && !existsSync(layer.path))
+      throw new RuntimeError('not-found', `Layer "${diffId}" is gone from the additional image store "${layer.store}"`)
     return layer
   }
 

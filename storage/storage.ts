@@ -1,11 +1,13 @@
 /** The storage of one daemon: blobs, layers and rootfs below one root directory, which no second process may open. */
 import { statSync } from 'node:fs'
-import { dirname } from 'node:path'
+import { mkdir } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
 import { isErrno } from '#linux/errno.ts'
 import type { Linux } from '#linux/linux.ts'
 import type { ProjectLimits } from '#linux/project-quota.ts'
 import { RuntimeError } from '#proto/errors.ts'
 import type { Log } from '#proto/log.ts'
+import { AdditionalLayers } from './additional-layers.ts'
 import { BlobStore } from './blob-store.ts'
 import { checkStorage, type Stack } from './check/check-storage.ts'
 import type { Checked, Finding } from './check/finding.ts'
@@ -39,6 +41,8 @@ export interface StorageOptions {
   readonly snapshots?: SnapshotOptions
   /** The most that a container may write; needs a file system with project quotas. */
   readonly writable?: ProjectLimits
+  /** Roots of other storages whose layers are used as if they were here; only read. */
+  readonly additional?: readonly string[]
   readonly linux: Linux
   readonly log: Log
   readonly limits?: Partial<UnpackLimits>
@@ -71,6 +75,8 @@ export interface Storage {
   check(stacks: readonly Stack[], signal?: AbortSignal): Promise<Checked>
   /** Does what the remedies of findings say; those that are not about the storage are passed over. */
   repair(findings: readonly Finding[]): Promise<void>
+  /** Looks whether additional stores came, changed or went. Returns whether any did. */
+  refreshAdditional(): Promise<boolean>
   /** What went since the start because it was damaged, or was nobody's. */
   counters(): StorageCounters
   /** Resolves once everything removed so far is gone from the disk. */
@@ -99,7 +105,8 @@ const COPIERS = { size: 2, idleMs: 5_000 }
  * does not work.
  */
 export const openStorage = async (options: StorageOptions): Promise<Storage> => {
-  const { root, containers, linux, log, limits, snapshots = DEFAULT_SNAPSHOT_OPTIONS, writable = {} } = options
+  const { root, containers, additional = [], linux, log, limits, writable = {} } = options
+  const { snapshots = DEFAULT_SNAPSHOT_OPTIONS } = options
   const layout = layoutOf(root, containers)
   for (const directory of new Set([layout.root, layout.containers])) await makeDirectory(directory)
   const locks = takeLocks(layout, linux)
@@ -129,6 +136,9 @@ export const openStorage = async (options: StorageOptions): Promise<Storage> => 
     if (containersTrash !== trash) await containersTrash.resume()
     await trash.takeContent(layout.temp)
     if (containersTrash !== trash) await containersTrash.takeContent(layout.containersTemp)
+    const others = await AdditionalLayers.open(additional, log)
+    for (const index of additional.keys())
+      await mkdir(join(layout.outside, `${index}`), { recursive: true, mode: 0o700 })
     const blobs = await BlobStore.open(layout, quarantine)
     const layers = await LayerStore.open({
       layout,
@@ -137,13 +147,14 @@ export const openStorage = async (options: StorageOptions): Promise<Storage> => 
       blobs,
       workers: unpackers,
       manifests,
+      additional: others,
       trash,
       quarantine,
       ...(limits !== undefined && { limits }),
     })
     const fixUps = await FixUpStore.open({ layout, linux, workers: sweepers, trash })
     const copies = await TreeCopies.open({ layout, linux, workers: copiers, trash })
-    const drivers = await openDrivers({ layout, linux, log, copies, workers: copiers, options: snapshots })
+    const drivers = await openDrivers({ layout, linux, log, copies, additional, workers: copiers, options: snapshots })
     const projects = Projects.open({ directory: layout.containers, linux, log, limits: writable })
     const parts = {
       layout,
@@ -177,9 +188,11 @@ export const openStorage = async (options: StorageOptions): Promise<Storage> => 
       check: async (stacks, signal) => {
         await manifests.made()
         const mounts = drivers.chosen.name === 'overlay'
-        return checkStorage({ layout, linux, workers: readers, stacks, mounts, ...(signal && { signal }) })
+        const looking = { layout, linux, workers: readers, stacks, mounts, additional }
+        return checkStorage({ ...looking, ...(signal && { signal }) })
       },
       repair: (findings) => repairStorage({ findings, blobs, layers, fixUps, quarantine }),
+      refreshAdditional: () => others.refresh(),
       counters: () => ({
         quarantined: quarantine.taken,
         swept: trash.found + (containersTrash === trash ? 0 : containersTrash.found),

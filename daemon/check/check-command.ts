@@ -6,6 +6,7 @@ import { RuntimeError } from '#proto/errors.ts'
 import type { CommandLine } from '../config/flags.ts'
 import { loadConfig } from '../config/load.ts'
 import { pathsUnder } from '../paths.ts'
+import { storageOptions } from '../storage-options.ts'
 import { type CheckReport, checkOffline } from './check-node.ts'
 import { CHECK_PATH, REPAIR_PATH } from './serve-checks.ts'
 
@@ -14,10 +15,11 @@ const DAMAGE_LEFT = 3
 
 /** @returns the text to print; sets the exit code: 3 when damage is left */
 export async function checkCommand({ flags, switches }: CommandLine): Promise<string> {
-  const { root, state } = loadConfig({ flags })
-  const paths = pathsUnder(root, state)
+  const config = loadConfig({ flags })
+  const paths = pathsUnder(config.root, config.state, config.storage.containersRoot)
   const repair = switches.has('repair')
-  const report = (await askDaemon(paths.checkSocket, repair)) ?? (await checkOffline(paths, repair))
+  const report =
+    (await askDaemon(paths.checkSocket, repair)) ?? (await checkOffline(paths, storageOptions(config), repair))
   if (report.findings.length > 0 && !report.repaired) process.exitCode = DAMAGE_LEFT
   return switches.has('json') ? `${JSON.stringify(report)}\n` : describe(report)
 }

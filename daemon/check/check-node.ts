@@ -10,6 +10,7 @@ import { ContainerId, SandboxId } from '../ids.ts'
 import type { Parts } from '../parts.ts'
 import type { Paths } from '../paths.ts'
 import { findUnowned, type SweepNeeds, sweepDirectories, sweepRootfs } from '../recovery/sweep.ts'
+import type { storageOptions } from '../storage-options.ts'
 import { checkRecords } from './check-records.ts'
 
 export interface CheckReport extends Checked {
@@ -47,12 +48,14 @@ export async function checkNode(needs: NodeNeeds, repair: boolean, signal: Abort
   return { ...checked, findings, looked: { ...checked.looked, records: records.looked }, repaired: repair, pullAgain }
 }
 
+type Options = ReturnType<typeof storageOptions>
+
 /** Without a daemon. What a start does anyway is done by a repair, too; records of pods wait for that start. */
-export async function checkOffline(paths: Paths, repair: boolean): Promise<CheckReport> {
+export async function checkOffline(paths: Paths, options: Options, repair: boolean): Promise<CheckReport> {
   const records = await checkRecordsAndImages(paths)
-  const checked = await checkClosedStorage({ root: paths.storage, linux, stacks: records.stacks })
+  const checked = await checkClosedStorage({ root: paths.storage, ...options, linux, stacks: records.stacks })
   const findings = [...(checked?.findings ?? []), ...records.findings]
-  if (repair && findings.length > 0) await repairOffline(paths, findings)
+  if (repair && findings.length > 0) await repairOffline(paths, options, findings)
   const gone = new Set(findings.map(({ id }) => id))
   const pullAgain = records.stacks
     .filter(({ id, layers }) => gone.has(id) || layers.some((diffId) => gone.has(diffId)))
@@ -66,8 +69,8 @@ export async function checkOffline(paths: Paths, repair: boolean): Promise<Check
   }
 }
 
-async function repairOffline(paths: Paths, findings: readonly Finding[]): Promise<void> {
-  const storage = await openStorage({ root: paths.storage, linux, log: silentLog })
+async function repairOffline(paths: Paths, options: Options, findings: readonly Finding[]): Promise<void> {
+  const storage = await openStorage({ root: paths.storage, ...options, linux, log: silentLog })
   try {
     await storage.repair(findings)
     const isComplete = (): boolean => true

@@ -21,19 +21,20 @@ import { type Paths, pathsUnder } from '../paths.ts'
 const WIPED = /^wiped-[0-9a-f]{16}$/
 
 export async function wipeCommand({ flags, switches }: CommandLine): Promise<string> {
-  const { root, state } = loadConfig({ flags })
-  const paths = pathsUnder(root, state)
+  const { root, state, storage } = loadConfig({ flags })
+  const containersRoot = storage.containersRoot ?? root
+  const paths = pathsUnder(root, state, containersRoot)
   const lock = lockAgainstDaemons(paths, root)
   try {
     await refuseWhileAlive(paths)
-    const targets = await whatThereIs(paths, root)
+    const targets = await whatThereIs(paths, root, containersRoot)
     const told = describe(targets)
     if (targets.length === 0) return told
     if (!switches.has('yes') && !(await confirmed(told))) {
       throw new RuntimeError('failed-precondition', 'Nothing was removed: say --yes, or answer "wipe"')
     }
     unmountBelow(paths)
-    await remove(root, targets)
+    for (const top of new Set([root, containersRoot])) await remove(top, targets)
     return `${switches.has('yes') ? told : ''}Removed.\n`
   } finally {
     lock.release()
@@ -96,11 +97,14 @@ async function contentOf(path: string): Promise<unknown> {
 }
 
 /** What was moved aside by a wipe that did not come to its end is there to be removed, too. */
-async function whatThereIs(paths: Paths, root: string): Promise<Target[]> {
+async function whatThereIs(paths: Paths, root: string, containersRoot: string): Promise<Target[]> {
   const all: [string, string][] = [
     [join(paths.storage, 'layers'), 'layers of images'],
     [join(paths.storage, 'blobs'), 'documents and files of images'],
     [join(paths.storage, 'rootfs'), 'writable layers of containers'],
+    ...(containersRoot === root
+      ? []
+      : ([[join(containersRoot, 'rootfs'), 'writable layers of containers']] as [string, string][])),
     [paths.storage, 'what belongs to the storage'],
     [paths.images, 'records of images'],
     [paths.containerRecords, 'records of containers'],
@@ -149,7 +153,7 @@ function unmountBelow(paths: Paths): void {
 async function remove(root: string, targets: readonly Target[]): Promise<void> {
   const aside = join(root, `wiped-${randomBytes(8).toString('hex')}`)
   await mkdir(aside, { mode: 0o700 })
-  for (const { path } of targets)
+  for (const { path } of targets.filter(({ path }) => path.startsWith(`${root}/`)))
     await rename(path, join(aside, randomBytes(8).toString('hex'))).catch((error: unknown) => {
       // Went with the directory that it was in.
       if (!isErrno(error, 'ENOENT')) throw error

@@ -59,6 +59,12 @@ export const image = section({
     .describe(
       'Hosts, domains, addresses and address ranges that no proxy is used for, with commas between. Not set: NO_PROXY.',
     ),
+  additionalStores: z
+    .array(absolutePath())
+    .default([])
+    .describe(
+      'Directories like `root`, of other daemons or delivered with the node, whose images are used without copying them. They are only read, and may come and go while the daemon runs. See storage.md.',
+    ),
   preload: z
     .array(absolutePath())
     .default([])

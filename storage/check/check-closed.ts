@@ -1,7 +1,7 @@
 /** Looks at a storage that nobody works with, and keeps others from beginning meanwhile. Changes nothing. */
 import { existsSync } from 'node:fs'
 import type { Linux } from '#linux/linux.ts'
-import { checkVersion, layoutOf } from '../layout.ts'
+import { layoutOf, requireVersion } from '../layout.ts'
 import { takeLock } from '../storage.ts'
 import { startPool } from '../tar/confine.ts'
 import { WorkerPool } from '../tar/worker-pool.ts'
@@ -10,23 +10,24 @@ import type { Checked } from './finding.ts'
 
 export interface ClosedStorage {
   readonly root: string
-  readonly containers?: string | undefined
+  readonly containers?: string
+  readonly additional?: readonly string[]
   readonly linux: Linux
   readonly stacks: readonly Stack[]
 }
 
 /** undefined: there is no storage. Throws failed-precondition when somebody works with it or a newer program made it. */
 export const checkClosedStorage = async (closed: ClosedStorage): Promise<Checked | undefined> => {
-  const { root, containers, linux, stacks } = closed
+  const { root, containers, additional = [], linux, stacks } = closed
   const layout = layoutOf(root, containers)
   if (!existsSync(layout.version)) return undefined
   const lock = takeLock(layout.lock, linux)
   const workers = new WorkerPool({ size: 1, idleMs: 5_000 })
   try {
-    await checkVersion(layout)
+    await requireVersion(layout)
     await startPool()
     const mounts = canMount(linux, layout.mapped, [layout.empty, layout.quarantine])
-    return await checkStorage({ layout, linux, workers, stacks, mounts })
+    return await checkStorage({ layout, linux, workers, stacks, mounts, additional })
   } finally {
     await workers.close()
     lock.release()

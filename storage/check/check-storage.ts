@@ -6,7 +6,7 @@ import type { Linux } from '#linux/linux.ts'
 import { messageOf } from '#proto/errors.ts'
 import { algorithmOf, type DiffId, type Digest, digestStream, isDigest } from '../digest.ts'
 import { FixUpRecord } from '../fix-up-store.ts'
-import { digestText, type Layout, nameOf, recordIn, treeIn } from '../layout.ts'
+import { digestText, type Layout, layoutOf, nameOf, recordIn, treeIn } from '../layout.ts'
 import { readRecord } from '../record.ts'
 import { RootfsRecord } from '../rootfs-record.ts'
 import type { WorkerPool } from '../tar/worker-pool.ts'
@@ -29,6 +29,8 @@ export interface CheckInput {
   readonly stacks: readonly Stack[]
   /** Whether this host mounts layers at all: then it is tried with those of each stack. */
   readonly mounts: boolean
+  /** Roots of additional stores: layers may be there, but are not looked at. */
+  readonly additional: readonly string[]
   readonly signal?: AbortSignal
 }
 
@@ -37,7 +39,7 @@ export const checkStorage = async (input: CheckInput): Promise<Checked> => {
   const layers = await checkLayers(layout, workers, signal)
   const damaged = new Set(layers.findings.map(({ id }) => id))
   const blobs = await checkBlobs(layout, signal)
-  const rootfs = await checkRootfs(layout)
+  const rootfs = await checkRootfs(input)
   return {
     findings: [
       ...layers.findings,
@@ -106,7 +108,7 @@ const checkFixUps = async (layout: Layout): Promise<Finding[]> => {
   return findings
 }
 
-const checkRootfs = async (layout: Layout): Promise<{ findings: Finding[]; looked: number }> => {
+const checkRootfs = async ({ layout, additional }: CheckInput): Promise<{ findings: Finding[]; looked: number }> => {
   const findings: Finding[] = []
   const ids = await readdir(layout.rootfs)
   for (const id of ids) {
@@ -114,7 +116,7 @@ const checkRootfs = async (layout: Layout): Promise<{ findings: Finding[]; looke
     const found = await readRecord(recordIn(path), RootfsRecord)
     const why =
       found.is === 'whole'
-        ? await whyUnfounded(layout, found.record.layers)
+        ? await whyUnfounded(layout, additional, found.record.layers)
         : found.is === 'missing'
           ? 'has no record'
           : `record ${found.why}`
@@ -124,29 +126,45 @@ const checkRootfs = async (layout: Layout): Promise<{ findings: Finding[]; looke
   return { findings, looked: ids.length }
 }
 
-const whyUnfounded = async (layout: Layout, layers: readonly DiffId[]): Promise<string | undefined> => {
+const whyUnfounded = async (
+  layout: Layout,
+  additional: readonly string[],
+  layers: readonly DiffId[],
+): Promise<string | undefined> => {
   for (const diffId of layers)
-    if (!(await isThere(join(layout.layers, nameOf(diffId))))) return `stands on layer "${diffId}", which is not there`
+    if (!(await placeOf(layout, additional, diffId))) return `stands on layer "${diffId}", which is not there`
+  return undefined
+}
+
+/** The directory of a layer, ours or of an additional store. */
+const placeOf = async (layout: Layout, additional: readonly string[], diffId: DiffId): Promise<string | undefined> => {
+  for (const { layers } of [layout, ...additional.map((root) => layoutOf(root))]) {
+    const directory = join(layers, nameOf(diffId))
+    if (await isThere(directory)) return directory
+  }
   return undefined
 }
 
 const checkStacks = async (
-  { layout, linux, stacks, mounts }: CheckInput,
+  { layout, linux, stacks, mounts, additional }: CheckInput,
   damaged: ReadonlySet<string>,
 ): Promise<Finding[]> => {
   const findings: Finding[] = []
   for (const { id, path, layers } of stacks) {
     // The damage of a layer is said once.
     if (layers.some((diffId) => damaged.has(diffId))) continue
-    const why = (await whyUnfounded(layout, layers)) ?? (mounts ? whyUnmountable(layout, linux, layers) : undefined)
+    const places = await Promise.all(layers.map((diffId) => placeOf(layout, additional, diffId)))
+    const trees = places.flatMap((place) => (place === undefined ? [] : [treeIn(place)]))
+    const why =
+      (await whyUnfounded(layout, additional, layers)) ?? (mounts ? whyUnmountable(layout, linux, trees) : undefined)
     if (why !== undefined) findings.push({ kind: 'image', id, path, why, remedy: 'fetch again' })
   }
   return findings
 }
 
 /** Mounts the layers and unmounts them in the same tick, at the place that a start would free if it came to that. */
-const whyUnmountable = (layout: Layout, linux: Linux, layers: readonly DiffId[]): string | undefined => {
-  const lower = [...new Set(layers)].map((diffId) => treeIn(join(layout.layers, nameOf(diffId)))).reverse()
+const whyUnmountable = (layout: Layout, linux: Linux, trees: readonly string[]): string | undefined => {
+  const lower = [...new Set(trees)].reverse()
   try {
     // Overlayfs wants two of them.
     linux.mountOverlay({ lower: [layout.empty, ...lower], target: layout.mapped, options: ['ro'] })

@@ -41,15 +41,23 @@ export interface DriversParts {
   readonly linux: Linux
   readonly log: Log
   readonly copies: TreeCopies
+  readonly additional: readonly string[]
   readonly workers: WorkerPool
   readonly options: SnapshotOptions
 }
 
 /** @throws RuntimeError failed-precondition when the driver that is asked for does not work here */
 export const openDrivers = async (parts: DriversParts): Promise<Drivers> => {
-  const { layout, linux, log, copies, workers, options } = parts
+  const { layout, linux, log, copies, additional, workers, options } = parts
   const byName = {
-    overlay: new OverlayDriver({ layout, linux, copies, options: options.overlay, idMaps: idMapsBy(parts) }),
+    overlay: new OverlayDriver({
+      layout,
+      linux,
+      copies,
+      additional,
+      options: options.overlay,
+      idMaps: idMapsBy(parts),
+    }),
     copy: new CopyDriver({ linux, copies, workers }),
   }
   const of = (name: DriverName): Driver => byName[name]

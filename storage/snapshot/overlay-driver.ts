@@ -26,6 +26,8 @@ export interface OverlayParts {
   readonly layout: Layout
   readonly linux: Linux
   readonly copies: TreeCopies
+  /** Roots of additional stores, in the order of their places in `layout.outside`. */
+  readonly additional: readonly string[]
   readonly options: OverlayOptions
   /** How a user namespace gets its owners: from the kernel, by copies of the layers, or not at all. */
   readonly idMaps: 'kernel' | 'copies' | 'none'
@@ -98,10 +100,23 @@ export class OverlayDriver implements Driver {
       use((path) => path)
       return
     }
-    const { layout, linux } = this.#parts
+    const { additional, layout, linux } = this.#parts
     linux.bindTree({ source: layout.root, target: layout.mapped, readonly: true, idMap })
+    const mapped = new Map<string, string>()
+    const storeOf = (path: string): string | undefined => additional.find((root) => path.startsWith(`${root}/`))
+    const placeOf = (store: string): string => {
+      const place = mapped.get(store) ?? join(layout.mapped, 'outside', `${additional.indexOf(store)}`)
+      if (!mapped.has(store)) linux.bindTree({ source: store, target: place, readonly: true, idMap })
+      mapped.set(store, place)
+      return place
+    }
     try {
-      use((path) => join(layout.mapped, relative(layout.root, path)))
+      use((path) => {
+        const store = storeOf(path)
+        return store === undefined
+          ? join(layout.mapped, relative(layout.root, path))
+          : join(placeOf(store), relative(store, path))
+      })
     } finally {
       linux.unmount(layout.mapped, { detach: true })
     }

@@ -10,6 +10,7 @@ import { AT_FDCWD, pathArgument, sys, sysOn } from '#linux/sys.ts'
 const CLONE_FS = 0x200
 const OPEN_TREE_CLONE = 1
 const OPEN_TREE_CLOEXEC = 0o2000000
+const AT_RECURSIVE = 0x8000
 const O_PATH = 0o10000000
 const arm = process.arch === 'arm64'
 const FCHDIR = arm ? 50 : 81
@@ -38,10 +39,11 @@ export class Confinement {
 
   /**
    * Runs `inside` with `directory` (absolute, on the host) as root. What is mounted below it is not there: the thread
-   * sees a detached copy of that one mount, so a leaked mount inside a tree is never entered.
+   * sees a detached copy of that one mount, so a leaked mount inside a tree is never entered; with `recursive` of all below it.
    */
-  async run<T>(directory: string, inside: () => T | Promise<T>): Promise<T> {
-    const tree = sysOn(directory, 'open_tree', AT_FDCWD, pathArgument(directory), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)
+  async run<T>(directory: string, inside: () => T | Promise<T>, recursive = false): Promise<T> {
+    const flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (recursive ? AT_RECURSIVE : 0)
+    const tree = sysOn(directory, 'open_tree', AT_FDCWD, pathArgument(directory), flags)
     try {
       enter(tree)
     } finally {

@@ -111,8 +111,8 @@ const perform = (
     case 'unpack':
       return unpack(confinement, message.request, checkpoint)
     case 'fix-up': {
-      const { directory, ...request } = message.request
-      return confinement.run(directory, () => fixUp(request))
+      const { directory, recursive, ...request } = message.request
+      return confinement.run(directory, () => fixUp(request), recursive)
     }
     case 'empty':
       return confinement.run(message.request.directory, () => emptyDirectory(checkpoint))

@@ -26,7 +26,7 @@ export interface Jobs {
   }
   /** Makes the directories whose attributes a stack of layers gets wrong; see fix-up.ts. */
   'fix-up': {
-    readonly request: FixUpRequest & { readonly directory: string }
+    readonly request: FixUpRequest & { readonly directory: string; readonly recursive: boolean }
     readonly reply: { readonly directories: number }
   }
   /** Removes everything in a directory. */
