@@ -170,9 +170,16 @@ describe('a container', () => {
         [PROPAGATION_HOST_TO_CONTAINER, 'file'],
         [MountPropagation.PROPAGATION_PRIVATE, ''],
       ] as const) {
-        const mounts = [{ containerPath: '/v', hostPath: source, propagation }]
-        assert.equal(await ask({}, 'sleep 2; ls /v/below', { config: { mounts }, running: mountLater }), wanted)
-        execFileSync('umount', [join(source, 'below')])
+        const around = { containerPath: '/around', hostPath: world.site.logDir }
+        for (const [place, others] of [
+          ['/v', []],
+          ['/around/v', [around]],
+        ] as const) {
+          const mounts = [...others, { containerPath: place, hostPath: source, propagation }]
+          const said = await ask({}, `sleep 2; ls ${place}/below`, { config: { mounts }, running: mountLater })
+          assert.equal(said, wanted, place)
+          execFileSync('umount', [join(source, 'below')])
+        }
       }
     })
   })

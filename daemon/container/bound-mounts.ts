@@ -1,6 +1,7 @@
 /**
  * Sources of mounts that the daemon binds itself before the OCI runtime sees them: those whose ids are mapped, which not
- * every runtime can do, and those reached through links, so that nobody can turn a link round in between.
+ * every runtime can do, those that hold further mounts (`nested-mounts.ts`), and those reached through links, so that nobody
+ * can turn a link round in between.
  */
 import { closeSync, fstatSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join, relative } from 'node:path'
@@ -19,6 +20,7 @@ const O_PATH = 0x200000
 
 /**
  * The sources again, some of them now places of the daemon's own.
+ * @param holders indices of mounts that others will be mounted in, and so need places of their own
  * @throws RuntimeError invalid-argument for maps that make no sense, failed-precondition where the kernel cannot map
  */
 export function bindSources(
@@ -26,7 +28,7 @@ export function bindSources(
   paths: ContainerPaths,
   { mounts }: ContainerConfig,
   sources: ReadonlyMap<number, MountSource>,
-  podMap: IdMap | undefined,
+  { podMap, holders }: { readonly podMap: IdMap | undefined; readonly holders: ReadonlySet<number> },
 ): Map<number, MountSource> {
   const bound = new Map(sources)
   for (const [index, source] of sources) {
@@ -37,9 +39,13 @@ export function bindSources(
     const isBidirectional = mount.propagation === MountPropagation.PROPAGATION_BIDIRECTIONAL
     if (idMap && isBidirectional) throw impossible(`${field} has mapped ids, and so cannot be BIDIRECTIONAL`)
     // What the container mounts must reach the source itself.
-    if ((!idMap && source.path === absolutePath(field, mount.hostPath)) || isBidirectional) continue
+    const isAsIs = !idMap && source.path === absolutePath(field, mount.hostPath) && !holders.has(index)
+    if (isAsIs || isBidirectional) continue
     const target = join(paths.volumes, String(index))
-    bind(needs.linux, field, { source: source.path, target, idMap })
+    // Slaves: what is unmounted here stays mounted there.
+    const isPrivate = holders.has(index) && mount.propagation === MountPropagation.PROPAGATION_PRIVATE
+    const propagation = isPrivate ? 'private' : 'slave'
+    bind(needs.linux, field, { source: source.path, target, idMap, propagation })
     dropCopiesOfOurs(needs, source.path, target)
     bound.set(index, { ...source, path: target, isMapped: idMap !== undefined })
   }
@@ -66,16 +72,16 @@ interface Bind {
   readonly source: string
   readonly target: string
   readonly idMap: IdMap | undefined
+  readonly propagation: 'private' | 'slave'
 }
 
-function bind(linux: Parts['linux'], field: string, { source, target, idMap }: Bind): void {
+function bind(linux: Parts['linux'], field: string, { source, target, idMap, propagation }: Bind): void {
   const place = openResolved(linux, field, source)
   try {
     mkdirSync(join(target, '..'), { recursive: true, mode: 0o711 })
     if (fstatSync(place).isDirectory()) mkdirSync(target)
     else writeFileSync(target, '', { flag: 'wx' })
-    // Slaves: what is unmounted here stays mounted there.
-    linux.bindTree({ source: place, target, recursive: true, propagation: 'slave', idMap })
+    linux.bindTree({ source: place, target, recursive: true, propagation, idMap })
   } catch (cause) {
     if (!idMap || !isErrno(cause, 'EINVAL', 'EPERM')) throw cause
     throw impossible(`${field}: the file system of ${quoted(source)} cannot map ids: ${messageOf(cause)}`, cause)
@@ -84,12 +90,18 @@ function bind(linux: Parts['linux'], field: string, { source, target, idMap }: B
   }
 }
 
+const directoriesOf = (paths: Parts['paths']): string[] => [paths.sandboxes, paths.containers, paths.storage]
+
+/** Whether mounts of the daemon's own lie below. */
+export const holdsOurs = (paths: Parts['paths'], source: string): boolean =>
+  directoriesOf(paths).some((own) => isWithin(own, source))
+
 /**
  * A source that holds the daemon's own directories comes with copies of its mounts. They would keep the root file systems
  * and networks of other pods, and their directories could not be removed, as long as this container is there.
  */
 function dropCopiesOfOurs({ linux, paths }: BindNeeds, source: string, target: string): void {
-  for (const own of [paths.sandboxes, paths.containers, paths.storage]) {
+  for (const own of directoriesOf(paths)) {
     if (!isWithin(own, source)) continue
     const copy = join(target, relative(source, own))
     for (const { mountpoint } of linux.readMountInfo().reverse()) {
@@ -99,7 +111,7 @@ function dropCopiesOfOurs({ linux, paths }: BindNeeds, source: string, target: s
 }
 
 /** The path has its links resolved; if there is one now, somebody has put it there since. */
-function openResolved(linux: Parts['linux'], field: string, path: string): number {
+export function openResolved(linux: Parts['linux'], field: string, path: string): number {
   try {
     return linux.openBeneath('/', path.slice(1) || '.', O_PATH, 0, { noSymlinks: true })
   } catch (cause) {

@@ -24,10 +24,11 @@ import { podIdMap, podNamespaces, type Sandbox } from '../sandbox/sandbox.ts'
 import { rootOf } from '../sandbox/user-namespaces.ts'
 import { setFileLabel } from '../selinux/file-labels.ts'
 import { relabelVolumes, type VolumeLabels } from '../selinux/relabel-volumes.ts'
-import { bindSources } from './bound-mounts.ts'
+import { bindSources, holdsOurs } from './bound-mounts.ts'
 import { configuredMounts, configuredRlimits, withConfiguredDevices } from './configured.ts'
 import type { Container, ContainerProcess } from './container.ts'
 import { makeDeclaredVolumes } from './declared-volumes.ts'
+import { findNestedMounts, mountNested, NO_NESTED_MOUNTS } from './nested-mounts.ts'
 import { nodeFeatures, notifierAction } from './node-features.ts'
 
 export type SpecNeeds = Pick<
@@ -69,13 +70,25 @@ export async function buildSpec(needs: SpecNeeds, input: SpecInput): Promise<Bui
   const labels = volumeLabels(needs, input, extra.annotations.features.trustVolumeLabels === 'true')
   await relabelVolumes(config, facts.mountSources ?? new Map(), labels, { linux: needs.linux, log: needs.log })
   const idMap = podIdMap(sandbox.record.config)
-  const sources = bindSources(needs, own, config, facts.mountSources ?? new Map(), idMap)
   checkRootfsShape(needs.linux, rootfs)
   const declared = await makeDeclaredVolumes(needs, {
     volumes: image.config.volumes,
     config,
     paths: own,
     owner: rootOf(idMap),
+  })
+  const ownMounts = [...configuredMounts(needs.config), ...declared]
+  // In a pod with mapped ids the runtime makes mount points with the rights of the pod, who is nobody on the node.
+  const nested =
+    handler.features.followsVolumes && !idMap
+      ? findNestedMounts(config, {
+          others: ownMounts.map(({ destination }) => destination),
+          unfit: (index) => holdsOurs(needs.paths, facts.mountSources?.get(index)?.path ?? ''),
+        })
+      : NO_NESTED_MOUNTS
+  const sources = bindSources(needs, own, config, facts.mountSources ?? new Map(), {
+    podMap: idMap,
+    holders: nested.holders,
   })
   const built = containerSpec({
     id: record.id,
@@ -106,11 +119,11 @@ export async function buildSpec(needs: SpecNeeds, input: SpecInput): Promise<Bui
     pidsLimit: settings.pidsLimit,
     defaultEnv: settings.env,
     rlimits: configuredRlimits(needs.config),
-    ownMounts: [...configuredMounts(needs.config), ...declared],
+    ownMounts,
     deviceOwnership: settings.deviceOwnershipFromSecurityContext,
     privilegedDevices: !handler.privilegedWithoutHostDevices,
     accountFilePaths: own,
-    mountSources: new Map([...sources, ...volumes]),
+    mountSources: mountNested(needs, config, nested, new Map([...sources, ...volumes])),
     ...(sandbox.record.selinuxLevel !== undefined && { selinuxLevel: sandbox.record.selinuxLevel }),
     annotations: extra.annotations,
     node: extra.node,

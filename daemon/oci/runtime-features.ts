@@ -8,11 +8,19 @@ export interface RuntimeFeatures extends SpecFeatures {
   readonly selinux: boolean
   readonly cgroupV2: boolean
   readonly userNamespaces: boolean
+  /**
+   * Whether it makes mount points by their path: whoever can write to a volume leads it out of the container meanwhile, and
+   * empty directories and files come to be on the node (CVE-2024-45310; runc before 1.1.14).
+   */
+  readonly followsVolumes: boolean
 }
 
 const enabled = z.object({ enabled: z.boolean().nullish() }).nullish()
 
+const RUNC_VERSION = 'org.opencontainers.runc.version'
+
 const document = z.object({
+  annotations: z.record(z.string(), z.string()).nullish(),
   ociVersionMax: z.string().nullish(),
   mountOptions: z.array(z.string()).nullish(),
   linux: z
@@ -29,7 +37,7 @@ const document = z.object({
 
 /** @throws when the text is not the document of the specification */
 export const parseFeatures = (text: string): RuntimeFeatures => {
-  const { mountOptions, linux, ociVersionMax } = document.parse(JSON.parse(text))
+  const { mountOptions, linux, ociVersionMax, annotations } = document.parse(JSON.parse(text))
   return {
     recursiveReadOnlyMounts: mountOptions?.includes('rro') ?? false,
     idmappedMounts: linux?.mountExtensions?.idmap?.enabled ?? false,
@@ -40,8 +48,13 @@ export const parseFeatures = (text: string): RuntimeFeatures => {
     userNamespaces: linux?.namespaces?.includes('user') ?? false,
     seccompNotify: linux?.seccomp?.actions?.includes('SCMP_ACT_NOTIFY') ?? false,
     execCpuAffinity: isAtLeast(ociVersionMax ?? '', [1, 2, 1]),
+    followsVolumes: !isRepaired(annotations?.[RUNC_VERSION]),
   }
 }
+
+/** @param runc the version; undefined for another runtime */
+const isRepaired = (runc: string | undefined): boolean =>
+  runc === undefined || (isAtLeast(runc, [1, 1, 14]) && !/^1\.2\.0-rc\.[12]\b/.test(runc))
 
 /** What has no entry of its own is known by the version of the specification. */
 const isAtLeast = (version: string, least: readonly number[]): boolean => {
@@ -60,4 +73,5 @@ export const UNKNOWN_FEATURES: RuntimeFeatures = {
   selinux: true,
   cgroupV2: true,
   userNamespaces: true,
+  followsVolumes: true,
 }

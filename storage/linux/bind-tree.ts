@@ -12,6 +12,7 @@ const O_CLOEXEC = 0x80000
 const AT_EMPTY_PATH = 0x1000
 const AT_RECURSIVE = 0x8000
 const MOVE_MOUNT_F_EMPTY_PATH = 4
+const MOVE_MOUNT_T_EMPTY_PATH = 0x40
 const MOUNT_ATTR_RDONLY = 1
 const MS_PRIVATE = 1 << 18
 const MS_SLAVE = 1 << 19
@@ -20,8 +21,8 @@ const MOUNT_ATTR_IDMAP = 0x100000
 export interface BindTree {
   /** A path, or a descriptor of the place (O_PATH will do). */
   readonly source: string | number
-  /** A directory or a file, as the source is. */
-  readonly target: string
+  /** A directory or a file, as the source is: its path, or a descriptor (O_PATH will do). */
+  readonly target: string | number
   /** Whether mounts below the source come along; they keep their owners. */
   readonly recursive?: boolean
   readonly readonly?: boolean
@@ -37,10 +38,15 @@ export const bindTree = (request: BindTree): void => {
   try {
     setAttributes(tree, { readonly, idMap })
     setPropagation(tree, propagation)
-    sysOn(target, 'move_mount', tree, '', AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH)
+    attach(tree, target)
   } finally {
     closeSync(tree)
   }
+}
+
+const attach = (tree: number, target: string | number): void => {
+  if (typeof target === 'string') sysOn(target, 'move_mount', tree, '', AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH)
+  else sys('move_mount', tree, '', target, '', MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH)
 }
 
 const cloneTree = (source: string | number, recursive: boolean): number => {

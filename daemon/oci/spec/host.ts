@@ -74,4 +74,8 @@ export interface MountSource {
   readonly isMapped?: boolean
   /** Nothing may be executed from there. */
   readonly noexec?: boolean
+  /** It is mounted already, in the source of a mount above it: nothing is left for the runtime. */
+  readonly isInside?: boolean
+  /** Something that is mounted in it follows the node's mounts, though it does not itself. */
+  readonly holdsSlaves?: boolean
 }

@@ -33,6 +33,7 @@ interface RequestedMount {
   readonly destination: string
   readonly mount: Mount
   readonly oci: OciMount
+  readonly isInside: boolean
 }
 
 const MAX_MOUNTS = 1000
@@ -53,7 +54,7 @@ export const mounts = (input: MountInput): MountSet => {
       ...defaultMounts(input).filter((mount) => !isReplaced(mount, requested)),
       ...etcMounts(input).filter((mount) => !isReplaced(mount, requested) && !isHidden(mount, requested, warnings)),
       ...input.own.filter((mount) => !isReplaced(mount, requested) && !isHidden(mount, requested, warnings)),
-      ...requested.map(({ oci }) => oci),
+      ...requested.filter(({ isInside }) => !isInside).map(({ oci }) => oci),
     ].sort((a, b) => depth(a.destination) - depth(b.destination)),
     ...(rootfsPropagation && { rootfsPropagation }),
     // A request may repeat one place a thousand times.
@@ -88,7 +89,8 @@ const requestedMounts = (input: MountInput, warnings: string[]): RequestedMount[
     const destination = checkedDestination(`mounts[${index}].container_path`, mount, input.privileged)
     // The last one wins, which is what is seen when both are mounted, as containerd does.
     if (byDestination.delete(destination)) warnings.push(`mounts names ${destination} twice; the last one is used`)
-    byDestination.set(destination, { destination, mount, oci: bind(index, destination, mount, input) })
+    const isInside = input.sources.get(index)?.isInside ?? false
+    byDestination.set(destination, { destination, mount, isInside, oci: bind(index, destination, mount, input) })
   }
   return [...byDestination.values()]
 }
@@ -112,7 +114,8 @@ const bind = (index: number, destination: string, mount: Mount, input: MountInpu
     source,
     options: [
       'rbind',
-      PROPAGATION[mount.propagation] ?? 'rprivate',
+      // Its source is private by itself then.
+      known?.holdsSlaves ? 'rslave' : (PROPAGATION[mount.propagation] ?? 'rprivate'),
       ...accessOptions(field, mount, input),
       ...(known?.noexec ? ['noexec'] : []),
     ],
