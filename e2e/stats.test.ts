@@ -11,6 +11,7 @@ import {
   RuntimeServiceService,
   StreamContainerStatsRequest,
   StreamContainerStatsResponse,
+  StreamPodSandboxMetricsResponse,
   StreamPodSandboxStatsRequest,
   StreamPodSandboxStatsResponse,
 } from '../proto/generated/api.ts'
@@ -159,6 +160,51 @@ describe('statistics', () => {
     await assert.rejects(cri.runtime.podSandboxStats({ podSandboxId: sandboxId }), failsWith(status.NOT_FOUND))
   })
 
+  it('are told as metrics too, with the names and labels of cAdvisor', async () => {
+    const { cri, image } = world
+    const pod = await ownCgroup('metrics')
+    const config = containerConfig('main', image, ['sleep', '1000'])
+    const resources = { ...config.linux?.resources, cpuQuota: 50_000n }
+    const limited = containerConfig('main', image, ['sleep', '1000'], { linux: { ...config.linux, resources } })
+    const { sandboxId, containerId } = await startPod(cri, pod, limited)
+    const { descriptors } = await cri.runtime.listMetricDescriptors({})
+    const keysOf = new Map(descriptors.map(({ name, labelKeys }) => [name, labelKeys]))
+    const { podMetrics } = await cri.runtime.listPodSandboxMetrics({})
+    const chunks = await cri.stream(RuntimeServiceService.streamPodSandboxMetrics.path, Buffer.alloc(0))
+    const streamed = chunks.flatMap((bytes) => StreamPodSandboxMetricsResponse.decode(bytes).podSandboxMetrics)
+    for (const list of [podMetrics, streamed]) {
+      const [ours, ...others] = list
+      assert.deepEqual([ours?.podSandboxId, others], [sandboxId, []])
+      const ofContainer = ours?.containerMetrics[0]
+      assert.equal(ofContainer?.containerId, containerId)
+      const labels = { pod: 'metrics', namespace: 'default', container: 'main', image, name: containerId }
+      for (const { name, labelValues } of ofContainer.metrics) {
+        const keys = keysOf.get(name) ?? []
+        assert.equal(labelValues.length, keys.length, name)
+        const found = Object.fromEntries(keys.map((key, at) => [key, labelValues[at]]))
+        for (const [key, value] of Object.entries(labels)) assert.equal(found[key], value, name)
+      }
+      const value = (name: string) => ofContainer.metrics.find((metric) => metric.name === name)?.value?.value
+      assert.equal(value('container_spec_memory_limit_bytes'), 128n * BigInt(MIB))
+      assert.equal(value('container_spec_cpu_quota'), 50_000n)
+      assert.equal(value('container_processes'), 1n)
+      assert.equal(value('container_threads'), 1n)
+      assert.ok((value('container_memory_usage_bytes') ?? 0n) > 0n && (value('container_file_descriptors') ?? 0n) > 0n)
+      assert.ok(ours?.metrics.some(({ name }) => name === 'container_network_receive_bytes_total'))
+      // Whole on either version of cgroups: what is missing is what this node cannot know, or has not happened.
+      const told = new Set([...ofContainer.metrics, ...(ours?.metrics ?? [])].map(({ name }) => name))
+      const missing = [...keysOf.keys()].filter((name) => !told.has(name))
+      const mayMiss = isCgroupV2
+        ? /^container_(hugetlb|blkio|fs_(reads|writes))_/
+        : /^container_(hugetlb|blkio|pressure|fs_(reads|writes))_/
+      assert.deepEqual(
+        missing.filter((name) => !mayMiss.test(name)),
+        [],
+      )
+    }
+    await endPod('metrics', sandboxId)
+  })
+
   it('never fail because a pod or its cgroup goes while they are read', async () => {
     const { cri } = world
     let isOver = false
@@ -167,6 +213,7 @@ describe('statistics', () => {
         const { stats } = await cri.runtime.listPodSandboxStats({})
         assert.ok(stats.every(({ linux }) => linux !== undefined))
         await cri.runtime.listContainerStats({})
+        await cri.runtime.listPodSandboxMetrics({})
       }
     })()
     const churn = async (n: number) => {

@@ -31,6 +31,8 @@ export const encodedMethods = [
   'getContainerEvents',
 ] as const satisfies readonly Method[]
 
+type Items = Iterable<Uint8Array> | AsyncIterable<Uint8Array>
+
 /** Makes what lets others have their turn once a slice of time is over. */
 function slices(): () => Promise<void> | undefined {
   let began = performance.now()
@@ -47,11 +49,11 @@ function slices(): () => Promise<void> | undefined {
  * @param instead the RPC that has no such limit
  * @throws RuntimeError resource-exhausted when that is more than a client takes
  */
-export async function wholeAnswer(items: Iterable<Uint8Array>, instead: string): Promise<Buffer> {
+export async function wholeAnswer(items: Items, instead: string): Promise<Buffer> {
   const parts: Uint8Array[] = []
   let bytes = 0
   const pause = slices()
-  for (const item of items) {
+  for await (const item of items) {
     parts.push(item)
     bytes += item.length
     if (bytes > maxMessageBytes) throw tooLarge(instead)
@@ -68,11 +70,11 @@ const tooLarge = (instead: string): RuntimeError =>
   )
 
 /** The items in messages that are far below the limit; none when there is none. */
-export async function* answerInChunks(items: Iterable<Uint8Array>): AsyncGenerator<Buffer> {
+export async function* answerInChunks(items: Items): AsyncGenerator<Buffer> {
   let parts: Uint8Array[] = []
   let bytes = 0
   const pause = slices()
-  for (const item of items) {
+  for await (const item of items) {
     parts.push(item)
     bytes += item.length
     if (bytes >= CHUNK_BYTES) {

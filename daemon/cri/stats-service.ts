@@ -1,16 +1,21 @@
-/** The RPCs of statistics: decode, one use case, encode. */
+/** The RPCs of statistics and metrics: decode, one use case, encode. */
 import type {
   ContainerStatsRequest,
   ListContainerStatsRequest,
+  ListMetricDescriptorsRequest,
+  ListPodSandboxMetricsRequest,
   ListPodSandboxStatsRequest,
   PodSandboxStatsRequest,
   StreamContainerStatsRequest,
+  StreamPodSandboxMetricsRequest,
   StreamPodSandboxStatsRequest,
 } from '#proto/generated/api.ts'
+import { collectMetrics, familiesOf } from '../metrics/collect.ts'
 import type { Parts } from '../parts.ts'
 import { containerStats, listContainerStats } from '../stats/container-stats.ts'
 import { listSandboxStats, sandboxStats } from '../stats/sandbox-stats.ts'
 import { answerInChunks, wholeAnswer } from './encoded-answers.ts'
+import { MetricsEncoder, metricDescriptor } from './encoded-metrics.ts'
 import { StatsEncoder } from './encoded-stats.ts'
 import type { Unary } from './rpc.ts'
 import type { Streaming } from './stream-rpc.ts'
@@ -21,6 +26,11 @@ export const statsService = (parts: Parts, unary: Unary, streaming: Streaming) =
     encoded(await listContainerStats(parts, filter), (reading) => encoder.container(reading))
   const sandboxes = async (filter: ListPodSandboxStatsRequest['filter']) =>
     encoded(await listSandboxStats(parts, filter), (reading) => encoder.sandbox(reading))
+  const descriptors = familiesOf(parts.host).map(metricDescriptor)
+  const metricsEncoder = new MetricsEncoder()
+  const metrics = async function* () {
+    for await (const each of collectMetrics(parts)) yield metricsEncoder.sandbox(each)
+  }
   return {
     containerStats: unary(async ({ containerId }: ContainerStatsRequest) =>
       encoder.container(await containerStats(parts, containerId)),
@@ -37,6 +47,11 @@ export const statsService = (parts: Parts, unary: Unary, streaming: Streaming) =
     listPodSandboxStats: unary(async ({ filter }: ListPodSandboxStatsRequest) =>
       wholeAnswer(await sandboxes(filter), 'StreamPodSandboxStats'),
     ),
+    listMetricDescriptors: unary((_: ListMetricDescriptorsRequest) => ({ descriptors })),
+    listPodSandboxMetrics: unary((_: ListPodSandboxMetricsRequest) =>
+      wholeAnswer(metrics(), 'StreamPodSandboxMetrics'),
+    ),
+    streamPodSandboxMetrics: streaming((_: StreamPodSandboxMetricsRequest) => answerInChunks(metrics())),
     streamPodSandboxStats: streaming(async function* ({ filter }: StreamPodSandboxStatsRequest) {
       yield* answerInChunks(await sandboxes(filter))
     }),

@@ -24,19 +24,19 @@ export interface Usage {
 
 /** One cgroup whose usage is asked for again and again. */
 export class UsageMeter {
-  readonly #counters: CgroupCounters
+  readonly counters: CgroupCounters
   readonly #rate = new Rate()
   /** On the clock of `performance.now()`. */
   readonly #bornMs: number | undefined
 
   /** @param ageMs how long the cgroup has existed, when it has never been anybody else's */
   constructor(counters: CgroupCounters, ageMs?: number) {
-    this.#counters = counters
+    this.counters = counters
     this.#bornMs = ageMs === undefined || ageMs < 0 ? undefined : performance.now() - ageMs
   }
 
   read({ tasks }: { tasks: boolean }): Usage {
-    const counters = this.#counters
+    const { counters } = this
     const totalNs = counters.cpuUsage()
     const memory = counters.memory()
     return {
@@ -50,17 +50,17 @@ export class UsageMeter {
 
   /** A reading once more, as far as its processor time goes. */
   readAgain(usage: Usage): Usage {
-    const totalNs = this.#counters.cpuUsage()
+    const totalNs = this.counters.cpuUsage()
     return totalNs === undefined ? usage : { ...usage, atMs: Date.now(), cpu: this.#cpu(totalNs) }
   }
 
   close(): void {
-    this.#counters.close()
+    this.counters.close()
   }
 
   #cpu(totalNs: number): CpuUsage {
     const nanoCores = this.#rate.after({ atMs: performance.now(), usageNs: totalNs }, this.#bornMs)
-    return { totalNs, nanoCores, pressure: this.#counters.pressure('cpu') }
+    return { totalNs, nanoCores, pressure: this.counters.pressure('cpu') }
   }
 }
 

@@ -89,6 +89,12 @@ export const throttling = (path: string, layout = cgroupLayout()): Throttling | 
   }
 }
 
+/** Whether the cgroup has a limit on processor time of its own. */
+export const hasCpuQuota = (path: string, layout = cgroupLayout()): boolean => {
+  const v2 = isInUnified('cpu', layout)
+  return numberIn(read('cpu', path, v2 ? 'cpu.max' : 'cpu.cfs_quota_us', layout)) !== undefined
+}
+
 export const memoryDetails = (path: string, layout = cgroupLayout()): MemoryDetails => {
   if (!isInUnified('memory', layout)) {
     return {

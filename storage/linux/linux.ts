@@ -30,6 +30,7 @@ import * as projectQuota from './project-quota.ts'
 import * as pty from './pty.ts'
 import * as readBounded from './read-bounded.ts'
 import * as reaper from './reaper.ts'
+import * as rlimit from './rlimit.ts'
 import * as runCommand from './run-command.ts'
 import * as signals from './signals.ts'
 import * as spawnProgram from './spawn-program.ts'
@@ -72,6 +73,7 @@ export const linux = {
   ...pty,
   ...readBounded,
   ...reaper,
+  ...rlimit,
   ...runCommand,
   ...signals,
   ...spawnProgram,

@@ -1,4 +1,5 @@
 /** How many files a process may have open. Node and Bun raise the soft limit to the hard one when they start; what they execute need not. */
+import { isErrno } from './errno.ts'
 import { sys } from './sys.ts'
 
 const RLIMIT_NOFILE = 7
@@ -23,4 +24,14 @@ export const setOpenFilesLimit = ({ soft, hard }: Limit, pid = SELF): void => {
   next.writeBigUInt64LE(soft, 0)
   next.writeBigUInt64LE(hard, 8)
   sys('prlimit64', pid, RLIMIT_NOFILE, next, null)
+}
+
+/** How many files a process may have open; undefined when it is gone. Without a limit, the largest number there is. */
+export const softOpenFilesLimit = (pid: number): number | undefined => {
+  try {
+    return Math.min(Number(openFilesLimit(pid).soft), Number.MAX_SAFE_INTEGER)
+  } catch (error) {
+    if (isErrno(error, 'ESRCH')) return undefined
+    throw error
+  }
 }
