@@ -106,7 +106,7 @@ async function readContainer(
     processes: pids.length,
     threads: meter.counters.tasks() ?? pids.length,
     threadsLimit: linux.tasksLimit(cgroup),
-    openFilesLimit: 'init' in status ? linux.softOpenFilesLimit(status.init.pid) : undefined,
+    openFilesLimit: 'init' in status && status.init ? linux.softOpenFilesLimit(status.init.pid) : undefined,
     open: await linux.countDescriptors(pids),
   }
   return { container, cgroup, reading }
