@@ -18,6 +18,7 @@ import { criuSettings } from './checkpoint/criu-settings.ts'
 import type { Followers } from './config/reload.ts'
 import type { Config } from './config/schema.ts'
 import { type ContainerStore, containerCodec, usesImage } from './container/container.ts'
+import { wishGranter } from './container/grant-wishes.ts'
 import { stopContainer } from './container/stop-container.ts'
 import { StopRaces } from './container/stop-races.ts'
 import { Watches } from './container/watches.ts'
@@ -31,6 +32,8 @@ import { monitorProgram } from './monitor/monitor-program.ts'
 import { SpareMonitors } from './monitor/spare-monitors.ts'
 import { tableName } from './network/host-ports/rules.ts'
 import { openPodNetwork } from './network/pod-network.ts'
+import { makeNri } from './nri/nri.ts'
+import { readSpec } from './nri/read-spec.ts'
 import { loadDefaultProfile } from './oci/apparmor-profile.ts'
 import { openRuntimeHandlers } from './oci/runtime-handlers.ts'
 import { specHost } from './oci/spec-host.ts'
@@ -141,6 +144,7 @@ export async function startDaemon(
     watches: new Watches(),
     sandboxInits: new Map(),
     seccompNotifier: new SeccompNotifier(log),
+    nri: makeNri({ config, sandboxes, containers, paths, log, readSpec: (container) => readSpec(base, container) }),
     isolation: openIsolation(config, paths, linux, log),
     forwards: new Forwards(),
     stops: new StopRaces(),
@@ -158,6 +162,8 @@ export async function startDaemon(
   logHost(log, host)
   await restore(parts)
   await preload(images, config.image.preload, log)
+  // Before the first call: no pod of this daemon is made that its plugins do not hear of.
+  await parts.nri.open(wishGranter(parts))
   const server = await serveCri(parts, config.listen)
   const runCheck: RunCheck = (repair, signal) => checkNode(parts, repair, signal)
   const checkLog = log.child({ part: 'check' })
@@ -232,6 +238,7 @@ async function close(parts: Parts, server: CriServer, lock: { release(): void })
   // What does not end is undone by the next start, as after a crash.
   const aborted = parts.flights.abortAll(new RuntimeError('unavailable', 'The daemon is stopping'))
   await Promise.race([aborted, sleep(abortGraceMs)])
+  await parts.nri.close()
   parts.watches.close()
   parts.spares.close()
   for (const client of parts.sandboxInits.values()) client.close()

@@ -18,6 +18,7 @@ import type { MonitorClient } from './monitor/monitor-client.ts'
 import type { SpareMonitors } from './monitor/spare-monitors.ts'
 import type { MonitorProgram } from './monitor/spawn-monitor.ts'
 import type { PodNetwork } from './network/pod-network.ts'
+import type { Nri } from './nri/nri.ts'
 import type { RuntimeHandlers } from './oci/runtime-handlers.ts'
 import type { SpecHost } from './oci/spec/host.ts'
 import type { Operations } from './operations/operations.ts'
@@ -61,6 +62,8 @@ export interface Parts {
   readonly sandboxInits: Map<SandboxId, MonitorClient>
   /** Tells of refused system calls. */
   readonly seccompNotifier: SeccompNotifier
+  /** Plugins that hear of what happens, and have a say in it. */
+  readonly nri: Nri
   /** What containers with processors of their own ask of the node. */
   readonly isolation: CpuIsolation
   /** The connections that clients have to ports of pods. */

@@ -19,7 +19,7 @@ import { podNamespaces } from '../sandbox/sandbox.ts'
 import { archiveFiles } from './archive.ts'
 import { complaints, criuLog, oneLine } from './dump-container.ts'
 
-export type RestoreNeeds = RetireNeeds & MonitorNeeds & Pick<Parts, 'operations' | 'sandboxes' | 'watches'>
+export type RestoreNeeds = RetireNeeds & MonitorNeeds & Pick<Parts, 'nri' | 'operations' | 'sandboxes' | 'watches'>
 
 const RESTORE_LOG = 'restore.log'
 

@@ -21,3 +21,15 @@ export const section = <Shape extends z.ZodRawShape>(shape: Shape) =>
 /** A mapping from names that the operator chooses. */
 export const table = <Key extends z.core.$ZodRecordKey, Value extends z.core.SomeType>(key: Key, value: Value) =>
   z.preprocess((given) => given ?? {}, z.record(key, value))
+
+/** The longest path that fits into the kernel's `sockaddr_un`, its closing NUL not counted. */
+export const MAX_SOCKET_PATH_BYTES = 107
+
+export const socketPath = () =>
+  z
+    .string()
+    .overwrite((address) => tidyPath(address.replace(/^unix:\/\//, '')))
+    .refine(isAbsolutePath, { error: 'must be the absolute path of a unix socket, with or without "unix://"' })
+    .refine((path) => Buffer.byteLength(path) <= MAX_SOCKET_PATH_BYTES, {
+      error: `must not be longer than ${MAX_SOCKET_PATH_BYTES} bytes`,
+    })

@@ -5,27 +5,16 @@
 import * as z from 'zod'
 import { checkpoint } from './checkpoint.ts'
 import { container } from './container.ts'
-import { directory, isAbsolutePath, tidyPath } from './fields.ts'
+import { directory, socketPath } from './fields.ts'
 import { image } from './image.ts'
 import { monitor } from './monitor.ts'
 import { network } from './network.ts'
 import { cpuIsolation, workloads } from './node-features.ts'
+import { nri } from './nri.ts'
 import { type RuntimeHandlerConfig, runtimes } from './runtimes.ts'
 import { sandbox } from './sandbox.ts'
 import { storage } from './storage.ts'
 import { streaming } from './streaming.ts'
-
-/** The longest path that fits into the kernel's `sockaddr_un`, its closing NUL not counted. */
-const MAX_SOCKET_PATH_BYTES = 107
-
-const socketPath = () =>
-  z
-    .string()
-    .overwrite((address) => tidyPath(address.replace(/^unix:\/\//, '')))
-    .refine(isAbsolutePath, { error: 'must be the absolute path of a unix socket, with or without "unix://"' })
-    .refine((path) => Buffer.byteLength(path) <= MAX_SOCKET_PATH_BYTES, {
-      error: `must not be longer than ${MAX_SOCKET_PATH_BYTES} bytes`,
-    })
 
 /** What a configuration file may hold. Every key may be absent, so each file is valid, or not, on its own. */
 export const ConfigFile = z.strictObject({
@@ -59,6 +48,7 @@ export const ConfigFile = z.strictObject({
   container,
   workloads,
   cpuIsolation,
+  nri,
   streaming,
   checkpoint,
 })

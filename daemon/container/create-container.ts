@@ -44,6 +44,7 @@ export type CreateNeeds = Pick<
   | 'locks'
   | 'log'
   | 'monitorProgram'
+  | 'nri'
   | 'operations'
   | 'paths'
   | 'sandboxes'
@@ -155,14 +156,21 @@ async function checkpointFor(
 }
 
 async function makeByRuntime(needs: CreateNeeds, input: BundleInput, { operation, rollback }: Making): Promise<void> {
-  const { sandbox, container, handler } = input
-  const { id, cgroupsPath } = container.record
+  const { sandbox, handler } = input
+  const { id } = input.container.record
   operation.enter('rootfs and monitor')
   // The monitor starts while the rootfs is mounted and the spec is written: neither needs the other.
-  const [launched, bundled] = await Promise.allSettled([startMonitor(needs, input), makeBundle(needs, input, rollback)])
+  // Unless a plugin may say where the container belongs, which its monitor has to know.
+  const mayMove = needs.nri.containers.mayBeAdjusted
+  const bundling = makeBundle(needs, { ...input, mayMove }, rollback)
+  const launching = mayMove
+    ? bundling.then((made) => startMonitor(needs, { ...input, container: made.container }))
+    : startMonitor(needs, input)
+  const [launched, bundled] = await Promise.allSettled([launching, bundling])
   if (launched.status === 'fulfilled') rollback.defer('monitor', () => launched.value.shutdown())
   if (bundled.status === 'rejected') throw bundled.reason
   if (launched.status === 'rejected') throw launched.reason
+  const { container, process, resources } = bundled.value
 
   operation.enter('runtime')
   const client = launched.value
@@ -170,12 +178,13 @@ async function makeByRuntime(needs: CreateNeeds, input: BundleInput, { operation
   const init = await client.create().catch(refusedByRuntime)
   // Not before: it would take its processor time from this creation.
   setImmediate(() => needs.spares.refill())
-  rollback.defer('cgroup', () => needs.linux.killCgroup(hostCgroupPath(cgroupsPath)))
+  rollback.defer('cgroup', () => needs.linux.killCgroup(hostCgroupPath(container.record.cgroupsPath)))
   operation.enter('publish')
-  await container.update(() => ({ state: 'created', process: bundled.value.process, init }))
+  await container.update(() => ({ state: 'created', process, init, ...(resources && { resources }) }))
   // Whoever stops the sandbox first says so and then looks for containers: either they see this one, or it sees them.
   assertReady(sandbox)
   rollback.keep()
+  needs.nri.containers.isThere(container)
   watchExit(needs, container, client)
 }
 
@@ -186,11 +195,12 @@ async function makeToBeRestored(
   { operation, rollback }: Making,
 ): Promise<void> {
   operation.enter('rootfs')
-  const { process } = await makeBundle(needs, input, rollback)
+  const { container, process, resources } = await makeBundle(needs, { ...input, mayMove: true }, rollback)
   operation.enter('publish')
-  await input.container.update(() => ({ state: 'created', process }))
+  await container.update(() => ({ state: 'created', process, ...(resources && { resources }) }))
   assertReady(input.sandbox)
   rollback.keep()
+  needs.nri.containers.isThere(container)
 }
 
 /**

@@ -9,12 +9,13 @@ import type { Parts } from '../parts.ts'
 import { podIdMap, type Sandbox } from '../sandbox/sandbox.ts'
 import { letPass } from '../sandbox/user-namespaces.ts'
 import { containerFileLabel, contextOption } from '../selinux/file-labels.ts'
+import { type AskedSpec, type AskNeeds, askPlugins } from './ask-plugins.ts'
 import { unbindSources } from './bound-mounts.ts'
-import { type BuiltSpec, buildSpec, type SpecNeeds } from './build-spec.ts'
+import { buildSpec, type SpecNeeds } from './build-spec.ts'
 import type { Container } from './container.ts'
 import { mountImageVolumes } from './image-volumes.ts'
 
-type BundleNeeds = SpecNeeds & Pick<Parts, 'storage'>
+type BundleNeeds = SpecNeeds & AskNeeds & Pick<Parts, 'storage'>
 
 export interface BundleInput {
   readonly sandbox: Sandbox
@@ -25,7 +26,12 @@ export interface BundleInput {
   readonly checkpoint: Checkpoint | undefined
 }
 
-export async function makeBundle(needs: BundleNeeds, input: BundleInput, rollback: Rollback): Promise<BuiltSpec> {
+/** @param input.mayMove whether plugins may move the container to another cgroup */
+export async function makeBundle(
+  needs: BundleNeeds,
+  input: BundleInput & { readonly mayMove: boolean },
+  rollback: Rollback,
+): Promise<AskedSpec> {
   const { id } = input.container.record
   const paths = needs.paths.container(id)
   const idMap = podIdMap(input.sandbox.record.config)
@@ -43,7 +49,9 @@ export async function makeBundle(needs: BundleNeeds, input: BundleInput, rollbac
   rollback.defer('mounts', () => unbindSources(needs, paths, input.container.record.config))
   const built = await buildSpec(needs, { ...input, volumes })
   const spec = input.checkpoint ? restoredSpec(needs.paths, input.checkpoint, built.spec) : built.spec
-  await writeFile(paths.spec, specText(spec), { mode: 0o600 })
-  for (const warning of built.warnings) needs.log.warn(warning, { container: id })
-  return built
+  rollback.defer('plugins', () => needs.nri.containers.undo(input.container))
+  const asked = await askPlugins(needs, input, { ...built, spec })
+  await writeFile(paths.spec, specText(asked.spec), { mode: 0o600 })
+  for (const warning of asked.warnings) needs.log.warn(warning, { container: id })
+  return asked
 }

@@ -7,7 +7,7 @@ import { removeFiles } from './remove-files.ts'
 import { type RetireNeeds, retire } from './retire.ts'
 import { type StopNeeds, stop } from './stop-container.ts'
 
-export type RemoveNeeds = StopNeeds & RetireNeeds & Pick<Parts, 'paths'>
+export type RemoveNeeds = StopNeeds & RetireNeeds & Pick<Parts, 'nri' | 'paths'>
 
 export async function removeContainer(needs: RemoveNeeds, idOrPrefix: string, signal?: AbortSignal): Promise<void> {
   const container = needs.containers.find(idOrPrefix)
@@ -25,6 +25,8 @@ export async function remove(needs: RemoveNeeds, container: Container, signal?: 
   await stop(needs, container, 0, signal)
   operation.enter('retire')
   await retire(needs, container)
+  operation.enter('plugins')
+  await needs.nri.containers.remove(container)
   operation.enter('rootfs')
   await removeImageVolumes(needs, container.record)
   await removeDeclaredVolumes(needs.paths.container(id))

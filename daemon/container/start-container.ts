@@ -12,18 +12,25 @@ import { exited } from './watch-exit.ts'
 
 export type StartNeeds = RestoreNeeds &
   DecideNeeds &
-  Pick<Parts, 'containers' | 'isolation' | 'locks' | 'linux' | 'log' | 'operations' | 'stops' | 'watches'>
+  Pick<Parts, 'containers' | 'isolation' | 'locks' | 'linux' | 'log' | 'nri' | 'operations' | 'stops' | 'watches'>
 
 /** @throws RuntimeError not-found, or failed-precondition when the container is not `created` or its start fails. */
 export async function startContainer(needs: StartNeeds, idOrPrefix: string): Promise<void> {
   const container = needs.containers.require(idOrPrefix)
   using _ = await needs.locks.take(container.record.id)
   requireStartable(needs, container)
-  if (isToBeRestored(container)) return startRestored(needs, container)
+  if (isToBeRestored(container)) {
+    await needs.nri.containers.start(container)
+    await startRestored(needs, container)
+    needs.nri.containers.hasStarted(container)
+    return
+  }
   const client = requireMonitor(needs, container)
   using operation = needs.operations.begin('StartContainer', container.record.id)
-  operation.enter('runtime')
   try {
+    operation.enter('plugins')
+    await needs.nri.containers.start(container)
+    operation.enter('runtime')
     const isolated = isolatedOf(needs, container)
     if (isolated) await needs.isolation.begin(container.record.id, isolated)
     await client.start()
@@ -47,6 +54,7 @@ export async function startContainer(needs: StartNeeds, idOrPrefix: string): Pro
     if (status.state === 'exited') return { ...status, startedAt: min(startedAt, status.finishedAt) }
     return status
   })
+  needs.nri.containers.hasStarted(container)
   operation.enter('reply')
 }
 

@@ -8,9 +8,11 @@
 import type { CgroupLimit } from '#linux/cgroup-limits.ts'
 import { messageOf, RuntimeError } from '#proto/errors.ts'
 import type { LinuxContainerResources } from '#proto/generated/api.ts'
+import type { ChangedLimits } from '../nri/ask-update.ts'
 import { hostCgroupPath } from '../oci/cgroup-path.ts'
 import { mergeResources, noResources } from '../oci/resources-record.ts'
 import { runtimeCli } from '../oci/runtime-cli.ts'
+import { overlayOci } from '../oci/spec/overlay-resources.ts'
 import { resourceLimits } from '../oci/spec/resources.ts'
 import type { OciResources } from '../oci/spec/types.ts'
 import type { Parts } from '../parts.ts'
@@ -18,7 +20,8 @@ import { type Container, resourcesOf } from './container.ts'
 import { type DecideNeeds, decidedResources } from './decided-resources.ts'
 import { isolatedOf } from './isolated.ts'
 
-export type UpdateNeeds = DecideNeeds & Pick<Parts, 'containers' | 'isolation' | 'linux' | 'locks' | 'log' | 'specHost'>
+export type UpdateNeeds = DecideNeeds &
+  Pick<Parts, 'containers' | 'isolation' | 'linux' | 'locks' | 'log' | 'nri' | 'specHost'>
 
 /**
  * Fields left at zero change nothing. Only created and running containers can be updated.
@@ -33,13 +36,36 @@ export async function updateResources(
   const container = needs.containers.require(idOrPrefix)
   using _ = await needs.locks.take(container.record.id, signal)
   requireLive(container)
-  const wanted = mergeResources(resourcesOf(container) ?? noResources(), change ?? noResources())
+  const asked = change ?? noResources()
   // Judged alone first, so that the message speaks of what was asked for.
+  resourceLimits(asked, needs.specHost)
+  await changeLimits(needs, container, await needs.nri.containers.update(container, asked), signal)
+  needs.nri.containers.isUpdated(container)
+}
+
+/**
+ * A plugin's wish, by itself or in answer to what another container does. It waits for no call on this container, as that call may be
+ * waiting for the plugin.
+ * @throws RuntimeError as `updateResources`
+ */
+export async function updateForPlugin(needs: UpdateNeeds, id: string, limits: ChangedLimits): Promise<void> {
+  await changeLimits(needs, needs.containers.require(id), limits)
+}
+
+async function changeLimits(
+  needs: UpdateNeeds,
+  container: Container,
+  { change, beyond }: ChangedLimits,
+  signal?: AbortSignal,
+): Promise<void> {
+  using _ = await needs.locks.take(`limits:${container.record.id}`, signal)
+  requireLive(container)
   resourceLimits(change, needs.specHost)
+  const wanted = mergeResources(resourcesOf(container) ?? noResources(), change)
   const { resources, warnings } = resourceLimits(decidedResources(needs, container, wanted), needs.specHost)
-  requireRoom(needs, container, change?.memoryLimitInBytes ?? 0n)
+  requireRoom(needs, container, change.memoryLimitInBytes)
   for (const warning of warnings) needs.log.debug(warning, { container: container.record.id })
-  await apply(needs, container, wanted, resources)
+  await apply(needs, container, wanted, overlayOci(resources, beyond))
   const isolated = container.status.state === 'running' ? isolatedOf(needs, container) : undefined
   if (isolated) await needs.isolation.begin(container.record.id, isolated)
 }

@@ -13,7 +13,7 @@ import type { Parts } from '../parts.ts'
 import type { Container, ContainerStatus, ExitedContainer } from './container.ts'
 import { type RetireNeeds, retire } from './retire.ts'
 
-export type WatchNeeds = RetireNeeds & Pick<Parts, 'linux' | 'log' | 'paths' | 'watches'>
+export type WatchNeeds = RetireNeeds & Pick<Parts, 'linux' | 'log' | 'nri' | 'paths' | 'watches'>
 
 /** Await the container's end and record it. */
 export function watchExit(needs: WatchNeeds, container: Container, client: MonitorClient): void {
@@ -35,6 +35,7 @@ export async function recordExit(needs: WatchNeeds, container: Container): Promi
     needs.log.warn('Output of a container was lost', { container: id, bytes: bytesLost, journalRecords: journalLost })
   const exit = judged(record ? fromRecord(record) : lost(), needs.seccompNotifier.verdict(id))
   await persistently(needs, id, () => container.update((status) => exited(status, exit), { durable: true }))
+  needs.nri.containers.hasEnded(container)
   void retire(needs, container).catch((cause) =>
     needs.log.warn('Cannot retire a container yet', { container: id, cause }),
   )

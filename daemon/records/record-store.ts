@@ -195,6 +195,12 @@ export class RecordStore<Id extends string, R extends { readonly id: Id; readonl
     return stored
   }
 
+  /** Replace the record of an object that only its creator knows yet; the object that it gave before is void. */
+  async amend(record: R, status: S): Promise<Stored<R, S>> {
+    await this.#writeRecord(record)
+    return this.#publish(record, status)
+  }
+
   #publish(record: R, status: S): Stored<R, S> {
     const stored: Stored<R, S> = new Stored<R, S>(
       record,

@@ -25,6 +25,8 @@ export async function removeSandbox(
   await rm(needs.paths.sandbox(id).dir, { recursive: true, force: true })
   operation.enter('record')
   await needs.sandboxes.delete(id)
+  operation.enter('plugins')
+  await needs.nri.pods.remove(sandbox)
   operation.enter('reply')
 }
 

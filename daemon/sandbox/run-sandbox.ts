@@ -26,7 +26,7 @@ import { offersUserNamespaces } from './user-namespaces.ts'
 import { validateSandboxConfig } from './validate-sandbox.ts'
 
 export type RunNeeds = InitNeeds &
-  Pick<Parts, 'bootId' | 'flights' | 'host' | 'locks' | 'storage' | 'network' | 'operations' | 'sandboxes'>
+  Pick<Parts, 'bootId' | 'flights' | 'host' | 'locks' | 'storage' | 'network' | 'nri' | 'operations' | 'sandboxes'>
 
 /**
  * Make a sandbox and bring it to ready. A repeat of a request joins the running one, or gets the sandbox that it made.
@@ -125,9 +125,13 @@ async function run(
   const { sharedPid } = podNamespaces(config)
   if (sharedPid) rollback.defer('init process', () => stopInit(needs, record))
   const init = sharedPid ? await startInit(needs, sandbox) : undefined
+  operation.enter('plugins')
+  rollback.defer('plugins', () => needs.nri.pods.undo(sandbox))
+  await needs.nri.pods.run(sandbox, ips)
   operation.enter('publish')
   await sandbox.update(() => ({ state: 'ready', ips: [...ips], ...(init && { init }) }))
   rollback.keep()
+  needs.nri.pods.isThere(sandbox)
   operation.enter('reply')
   return id
 }

@@ -11,7 +11,9 @@ import { releaseNamespaces } from './namespaces.ts'
 import { attachment } from './pod-attachment.ts'
 import { podNamespaces, type Sandbox } from './sandbox.ts'
 
-export type StopSandboxNeeds = StopNeeds & InitNeeds & Pick<Parts, 'forwards' | 'locks' | 'network' | 'sandboxes'>
+export type StopSandboxNeeds = StopNeeds &
+  InitNeeds &
+  Pick<Parts, 'forwards' | 'locks' | 'network' | 'nri' | 'sandboxes'>
 
 export async function stopSandbox(needs: StopSandboxNeeds, idOrPrefix: string, signal?: AbortSignal): Promise<void> {
   const sandbox = needs.sandboxes.find(idOrPrefix)
@@ -34,6 +36,8 @@ export async function stopThis(
   operation.enter('containers')
   await stopContainers(needs, record.id, signal)
   if (sandbox.status.state === 'stopped' && sandbox.status.released) return
+  operation.enter('plugins')
+  await needs.nri.pods.stop(sandbox)
   await release(needs, sandbox, operation, isLast)
   operation.enter('publish')
   await sandbox.update(() => ({ state: 'stopped', released: true }))

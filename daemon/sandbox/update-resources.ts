@@ -14,18 +14,20 @@ export interface PodResources {
   readonly resources: LinuxContainerResources | undefined
 }
 
-/** A sandbox that has stopped keeps what it had. @throws RuntimeError not-found */
+/** A sandbox that has stopped keeps what it had. @throws RuntimeError not-found, failed-precondition when a plugin says no */
 export async function updateSandboxResources(
-  { sandboxes }: Pick<Parts, 'sandboxes'>,
+  { nri, sandboxes }: Pick<Parts, 'nri' | 'sandboxes'>,
   idOrPrefix: string,
   change: PodResources,
 ): Promise<void> {
   const sandbox = sandboxes.require(idOrPrefix)
+  await nri.pods.update(sandbox, change)
   const overhead = merged(podResources(sandbox).overhead, change.overhead)
   const resources = merged(podResources(sandbox).resources, change.resources)
   await sandbox.update((status) =>
     status.state === 'ready' ? { ...status, ...(overhead && { overhead }), ...(resources && { resources }) } : status,
   )
+  nri.pods.isUpdated(sandbox)
 }
 
 const merged = (current: LinuxContainerResources | undefined, change: LinuxContainerResources | undefined) =>

@@ -24,8 +24,23 @@ export interface OciProcess {
   /** Where further processes of the container start to run (runtime-spec 1.2.1). */
   readonly execCPUAffinity?: { readonly initial: string }
   readonly rlimits?: readonly OciRlimit[]
+  /** "IOPRIO_CLASS_BE" and such (runtime-spec 1.1). */
+  readonly ioPriority?: { readonly class: string; readonly priority: number }
+  readonly scheduler?: OciScheduler
   readonly apparmorProfile?: string
   readonly selinuxLabel?: string
+}
+
+/** Runtime-spec 1.1. */
+export interface OciScheduler {
+  /** "SCHED_FIFO" and such. */
+  readonly policy: string
+  readonly nice?: number
+  readonly priority?: number
+  readonly flags?: readonly string[]
+  readonly runtime?: bigint
+  readonly deadline?: bigint
+  readonly period?: bigint
 }
 
 /** Infinity is "no limit"; see `specText`. */
@@ -93,12 +108,19 @@ export interface OciLinux {
   readonly maskedPaths: readonly string[]
   readonly readonlyPaths: readonly string[]
   readonly mountLabel?: string
-  readonly intelRdt?: OciRdt
+  readonly intelRdt?: Partial<OciRdt>
+  /** Devices of the node's network by their names there (runtime-spec 1.3). */
+  readonly netDevices?: Readonly<Record<string, { readonly name?: string }>>
+  /** Runtime-spec 1.3. */
+  readonly memoryPolicy?: { readonly mode: string; readonly nodes?: string; readonly flags?: readonly string[] }
 }
 
 /** A class of resctrl; without a schema it must be there already. */
 export interface OciRdt {
   readonly closID: string
+  /** Runtime-spec 1.3. */
+  readonly schemata?: readonly string[]
+  readonly enableMonitoring?: boolean
   readonly l3CacheSchema?: string
   readonly memBwSchema?: string
 }
@@ -120,14 +142,15 @@ export interface OciDevice {
   readonly type: 'c' | 'b'
   readonly major: number
   readonly minor: number
-  readonly fileMode: number
-  readonly uid: number
-  readonly gid: number
+  readonly fileMode?: number
+  readonly uid?: number
+  readonly gid?: number
 }
 
 export interface OciDeviceRule {
   readonly allow: boolean
-  readonly type?: 'c' | 'b'
+  /** "a" is either. */
+  readonly type?: 'a' | 'b' | 'c'
   readonly major?: number
   readonly minor?: number
   readonly access: string
@@ -141,8 +164,19 @@ export interface OciResources {
     readonly period?: number
     readonly cpus?: string
     readonly mems?: string
+    readonly realtimeRuntime?: number
+    readonly realtimePeriod?: number
   }
-  readonly memory?: { readonly limit?: number; readonly swap?: number }
+  readonly memory?: {
+    readonly limit?: number
+    readonly swap?: number
+    readonly reservation?: number
+    readonly kernel?: number
+    readonly kernelTCP?: number
+    readonly swappiness?: number
+    readonly disableOOMKiller?: boolean
+    readonly useHierarchy?: boolean
+  }
   readonly pids?: { readonly limit: number }
   readonly hugepageLimits?: readonly { readonly pageSize: string; readonly limit: number }[]
   readonly unified?: Readonly<Record<string, string>>
@@ -174,6 +208,7 @@ export interface OciSeccomp {
   readonly flags?: readonly string[]
   /** A unix socket on which the runtime hands over the listener of SCMP_ACT_NOTIFY. */
   readonly listenerPath?: string
+  readonly listenerMetadata?: string
   readonly syscalls: readonly OciSyscallRule[]
 }
 
@@ -186,8 +221,8 @@ export interface OciSyscallRule {
 
 export interface OciSyscallArgument {
   readonly index: number
-  readonly value: number
-  readonly valueTwo?: number
+  readonly value: number | bigint
+  readonly valueTwo?: number | bigint
   readonly op: string
 }
 
@@ -203,4 +238,7 @@ const UNLIMITED = JSON.rawJSON('18446744073709551615')
 
 /** The text of config.json. */
 export const specText = (spec: OciSpec): string =>
-  JSON.stringify(spec, (_key, value: unknown) => (value === Number.POSITIVE_INFINITY ? UNLIMITED : value))
+  JSON.stringify(spec, (_key, value: unknown) => {
+    if (typeof value === 'bigint') return JSON.rawJSON(String(value))
+    return value === Number.POSITIVE_INFINITY ? UNLIMITED : value
+  })
