@@ -2,10 +2,13 @@
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
+import { status } from '@grpc/grpc-js'
+import { failsWith } from './cri-client.ts'
 import { useWorld } from './harness.ts'
 import { imageSpec } from './image-spec.ts'
 import { pushImage } from './oci-image.ts'
 import { isPeer } from './peer.ts'
+import { containerConfig, podConfig, removePod, startPod } from './pods.ts'
 
 describe('images', () => {
   const world = useWorld({ pulled: false })
@@ -47,15 +50,49 @@ describe('images', () => {
     assert.equal(answer.image, undefined)
   })
 
+  it('lists what a filter names, by whatever name, and nothing for a name that nobody has', async () => {
+    const named = async (name: string): Promise<string[]> => {
+      const { images } = await world.cri.images.listImages({ filter: { image: imageSpec(name) } })
+      return images.map(({ id }) => id)
+    }
+    const id = world.busybox.config.digest
+    for (const name of [world.image, `${world.registry.host}/plain:x`, id]) assert.deepEqual(await named(name), [id])
+    assert.deepEqual(await named(`${world.registry.host}/nobody:1`), [])
+  })
+
+  it('tells the configuration of an image only when asked for everything', async () => {
+    const { info: brief } = await world.cri.images.imageStatus({ image: imageSpec(world.image) })
+    assert.deepEqual(brief, {})
+    const { info } = await world.cri.images.imageStatus({ image: imageSpec(world.image), verbose: true })
+    const told: { imageSpec: { config: object } } = JSON.parse(info.info ?? '{}')
+    assert.ok(told.imageSpec.config)
+  })
+
+  it('refuses to remove an image that a container needs', { skip: isPeer && 'containerd removes it' }, async () => {
+    const container = containerConfig('main', world.image, ['sleep', '1000'])
+    const pod = await startPod(world.cri, await podConfig(world.site, 'user'), container)
+    const remove = () => world.cri.images.removeImage({ image: imageSpec(world.image) })
+    await assert.rejects(remove(), failsWith(status.FAILED_PRECONDITION, /in use/))
+    // An ended container needs it, too, as long as it is there: it may be looked at, and its writable layer stands on it.
+    await world.cri.runtime.stopContainer({ containerId: pod.containerId, timeout: 0n })
+    await assert.rejects(remove(), failsWith(status.FAILED_PRECONDITION, /in use/))
+    await removePod(world.cri, pod.sandboxId)
+    const { image } = await world.cri.images.imageStatus({ image: imageSpec(world.image) })
+    assert.ok((image?.repoTags.length ?? 0) > 1, 'nothing was taken from it meanwhile')
+  })
+
   it('counts the bytes of what it keeps', { skip: isPeer && 'containerd counts in the background' }, async () => {
     const { imageFilesystems } = await world.cri.images.imageFsInfo({})
     assert.ok((imageFilesystems[0]?.usedBytes?.value ?? 0n) > 1_000_000n)
   })
 
   it('removes an image with all its names, and again without complaint', async () => {
-    const { image } = await world.cri.images.imageStatus({ image: imageSpec(world.image) })
-    await world.cri.images.removeImage({ image: imageSpec(image?.id ?? '') })
-    assert.deepEqual((await world.cri.images.listImages({})).images, [])
+    const names = [`${world.registry.host}/plain:x`, world.busybox.config.digest]
+    for (const name of names) {
+      await world.cri.images.pullImage({ image: imageSpec(world.image) })
+      await world.cri.images.removeImage({ image: imageSpec(name) })
+      assert.deepEqual((await world.cri.images.listImages({})).images, [], `by '${name}'`)
+    }
     await world.cri.images.removeImage({ image: imageSpec(world.image) })
   })
 })

@@ -2,8 +2,10 @@
 
 import type { ImageRecord } from './image-record.ts'
 
+type Named = Pick<ImageRecord, 'pinned' | 'repoTags' | 'repoDigests'>
+
 /** Whether one of an image's names, or the repository of one, is meant. */
-export const pinnedBy = (patterns: readonly string[]): ((image: ImageRecord) => boolean) => {
+export const pinnedBy = (patterns: readonly string[]): ((image: Named) => boolean) => {
   const meant = patterns.map((pattern) => pattern.split('*'))
   return ({ pinned, repoTags, repoDigests }) => {
     if (pinned || meant.length === 0) return pinned
