@@ -89,6 +89,7 @@ export async function startDaemon(
     loadDefaultProfile(linux, host, log),
   ])
   // Only now: the storage is locked, so no other daemon is at work on the same records.
+  for (const dir of [config.root, paths.networkCache]) await linux.removeUnfinishedWrites(dir)
   await Promise.all([sandboxes.load(), containers.load()])
   await claimRecords({ linux, root: config.root, records: sandboxes.all().length + containers.all().length })
   // One array for the life of the daemon: its content follows the configuration.

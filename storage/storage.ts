@@ -2,6 +2,7 @@
 import { statSync } from 'node:fs'
 import { mkdir } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
+import { removeUnfinishedWrites } from '#linux/atomic-file.ts'
 import { isErrno } from '#linux/errno.ts'
 import type { Linux } from '#linux/linux.ts'
 import type { ProjectLimits } from '#linux/project-quota.ts'
@@ -126,6 +127,7 @@ export const openStorage = async (options: StorageOptions): Promise<Storage> => 
   try {
     // Before anything is made: what a newer program keeps here is not touched.
     await checkVersion(layout)
+    await removeUnfinishedWrites(layout.root)
     await createDirectories(layout)
     await startPool()
     const trash = new Trash(layout.trash, sweepers, log)

@@ -2,9 +2,8 @@
  * Makes the manifests of layers, one after the other, in a thread of their own and after the commit: reading a layer again takes
  * a sixth of the time that unpacking it took, and nobody should wait for that. A crash in between is made up for later.
  */
-import { access, readdir, rm } from 'node:fs/promises'
-import { join } from 'node:path'
-import { writeFileAtomic } from '#linux/atomic-file.ts'
+import { access } from 'node:fs/promises'
+import { removeUnfinishedWrites, writeFileAtomic } from '#linux/atomic-file.ts'
 import { isKind, messageOf } from '#proto/errors.ts'
 import type { Log } from '#proto/log.ts'
 import { manifestIn, treeIn } from '../layout.ts'
@@ -37,8 +36,9 @@ export class Manifests {
     this.#expected.add(directory)
   }
 
-  /** Resolves when all that were asked for are made. */
+  /** Resolves when all that were asked for, or are missing since the start, are made. */
   async made(): Promise<void> {
+    await this.#look()
     await this.#running
   }
 
@@ -52,7 +52,7 @@ export class Manifests {
   async #look(): Promise<void> {
     for (const directory of this.#expected)
       if (!this.#closed && !(await exists(manifestIn(directory)))) {
-        await removeUnfinished(directory)
+        await removeUnfinishedWrites(directory).catch(() => {})
         this.make(directory)
       }
     this.#expected.clear()
@@ -69,12 +69,6 @@ export class Manifests {
         this.#log.warn('Cannot describe a layer for later checks', { directory, why: messageOf(error) })
     }
   }
-}
-
-/** What a process that was killed had written of it. */
-const removeUnfinished = async (directory: string): Promise<void> => {
-  const names = await readdir(directory).catch(() => [])
-  for (const name of names) if (name.endsWith('.tmp')) await rm(join(directory, name), { force: true })
 }
 
 const exists = (path: string): Promise<boolean> =>

@@ -11,7 +11,7 @@ import {
   unlinkSync,
   writeSync,
 } from 'node:fs'
-import { type FileHandle, open, rename, unlink } from 'node:fs/promises'
+import { type FileHandle, open, readdir, rename, unlink } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { isErrno, LinuxError } from './errno.ts'
 import { readFdBounded } from './read-bounded.ts'
@@ -30,6 +30,12 @@ const READ_DIRECTORY = constants.O_RDONLY | constants.O_DIRECTORY
 /** Beside the file, so that the rename stays in one filesystem. The dot keeps it out of listings, `.tmp` marks it for the sweeper. */
 const temporaryName = (path: string): string =>
   join(dirname(path), `.${basename(path).slice(0, 200)}.${randomBytes(6).toString('hex')}.tmp`)
+
+/** Removes what processes that were killed had begun to write in a directory that nobody writes to now. */
+export const removeUnfinishedWrites = async (directory: string): Promise<void> => {
+  for (const name of await readdir(directory))
+    if (name.startsWith('.') && name.endsWith('.tmp')) await unlink(join(directory, name))
+}
 
 const bytesOf = (data: string | Uint8Array): Uint8Array => (typeof data === 'string' ? Buffer.from(data) : data)
 

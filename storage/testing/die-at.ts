@@ -1,0 +1,53 @@
+/**
+ * Has a process die at the n-th change that it is about to make below a directory, or in the middle of a job of its workers: every
+ * place in the code where a crash could matter, without one of them knowing of it. For tests.
+ */
+import fs from 'node:fs'
+import { syncBuiltinESMExports } from 'node:module'
+import { WorkerPool } from '../tar/worker-pool.ts'
+
+/** "37": before the 37th change. "unpack 5": 5 ms after a job of that name began. "": never. */
+export type DeathPoint = string
+
+const WITH_PATH = ['mkdir', 'rename', 'link', 'unlink', 'rmdir', 'rm', 'chmod']
+const WITH_HANDLE = ['sync', 'truncate', 'write', 'writeFile', 'chmod']
+
+// biome-ignore lint/suspicious/noExplicitAny: functions of any kind are replaced by others of the same kind
+type Any = any
+
+/** @returns how many changes there were so far */
+export const dieAt = async (root: string, point: DeathPoint): Promise<() => number> => {
+  const die = (): void => void process.kill(process.pid, 'SIGKILL')
+  const nth = Number.parseInt(point, 10)
+  let changes = 0
+  const change = (): void => {
+    changes++
+    if (changes === nth) die()
+  }
+  const before = (target: Any, name: string, isOurs: (args: Any[]) => boolean): void => {
+    const original = target[name]
+    target[name] = function (this: Any, ...args: Any[]) {
+      if (isOurs(args)) change()
+      return original.apply(this, args)
+    }
+  }
+  const isBelow = ([path]: Any[]): boolean => String(path).startsWith(root)
+  const creates = ([path, flags]: Any[]): boolean =>
+    isBelow([path]) && (typeof flags === 'number' ? (flags & fs.constants.O_CREAT) !== 0 : /^[wa]/.test(flags ?? 'r'))
+  before(fs.promises, 'open', creates)
+  before(fs, 'openSync', creates)
+  for (const name of WITH_PATH) {
+    before(fs.promises, name, isBelow)
+    before(fs, `${name}Sync`, isBelow)
+  }
+  const probe = await fs.promises.open(root, 'r')
+  for (const name of WITH_HANDLE) before(Object.getPrototypeOf(probe), name, () => true)
+  await probe.close()
+  const [job, ms] = point.split(' ')
+  before(WorkerPool.prototype, 'run', ([name]) => {
+    if (name === job) setTimeout(die, Number(ms))
+    return false
+  })
+  syncBuiltinESMExports()
+  return () => changes
+}
