@@ -5,6 +5,7 @@
 
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
 import {
   chmodSync,
   existsSync,
@@ -17,15 +18,20 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs'
+import { readFile } from 'node:fs/promises'
 import { homedir, release } from 'node:os'
 import { join } from 'node:path'
 import { buffer } from 'node:stream/consumers'
 import { after, before, beforeEach, describe, it, type TestContext } from 'node:test'
+import { gzipSync } from 'node:zlib'
 import { status } from '@grpc/grpc-js'
 import * as tar from 'tar-stream'
 import { type ContainerConfig, ContainerState, type DeepPartial, NamespaceMode } from '#proto/generated/api.ts'
 import { failsWith } from './cri-client.ts'
+import { writeCricketConfig } from './cricket.ts'
 import { useWorld } from './harness.ts'
+import { imageSpec } from './image-spec.ts'
+import { type Layer, makeImage, type OciImage, pushImage } from './oci-image.ts'
 import { isPeer } from './peer.ts'
 import {
   containerConfig,
@@ -97,10 +103,36 @@ const USER = (BigInt(`0x${capabilities}`) >> 24n) & 1n ? 1234 : 0
 
 const COUNT = 'i=0; while true; do i=$((i+1)); echo n$i; sleep 0.1; done'
 
-const enabled = (mode: string) => ({ mode, criu: CRIU, archiveDirs: [archives] })
+type Entry = Parameters<tar.Pack['entry']>[0] & { content?: string }
+
+async function packed(entries: readonly Entry[]): Promise<Buffer> {
+  const packer = tar.pack()
+  for (const { content, ...header } of entries) packer.entry(header, content ?? '')
+  packer.finalize()
+  return buffer(packer)
+}
+
+const sha256 = (bytes: Buffer): string => `sha256:${createHash('sha256').update(bytes).digest('hex')}`
+
+const layerOf = (content: Buffer): Layer => {
+  const bytes = gzipSync(content)
+  return {
+    mediaType: 'application/vnd.oci.image.layer.v1.tar+gzip',
+    bytes,
+    digest: sha256(bytes),
+    diffId: sha256(content),
+  }
+}
+
+function annotated(image: OciImage, annotations: Record<string, string>): OciImage {
+  const bytes = Buffer.from(JSON.stringify({ ...JSON.parse(image.manifest.bytes.toString()), annotations }))
+  return { ...image, manifest: { ...image.manifest, bytes, digest: sha256(bytes) } }
+}
+
+const SETTINGS = { mode: 'restore', criu: CRIU, archiveDirs: [archives] }
 
 describe('checkpoints', { skip: isPeer && 'ours' }, () => {
-  const world = useWorld({ config: { sections: { checkpoint: enabled('restore') } } })
+  const world = useWorld({ config: { sections: { checkpoint: SETTINGS } } })
   const archive = (name: string) => join(archives, name)
 
   const startCounting = async (
@@ -124,9 +156,10 @@ describe('checkpoints', { skip: isPeer && 'ours' }, () => {
     await untilCounted(pod, now.length + 3)
     assert.equal((await containerStatus(world.cri, pod.containerId)).state, ContainerState.CONTAINER_RUNNING)
     // As if nothing had been.
+    const all = await counted(pod)
     assert.deepEqual(
-      await counted(pod),
-      Array.from({ length: (await counted(pod)).length }, (_, index) => index + 1),
+      all,
+      all.map((_, index) => index + 1),
     )
   }
   const checkpoint = (pod: RunningPod, location: string, timeout = 60n) =>
@@ -435,6 +468,39 @@ describe('checkpoints', { skip: isPeer && 'ours' }, () => {
       assert.deepEqual(readdirSync(world.site.path('root/checkpoints')), files)
     })
 
+    it('come as images, too, from repositories that the node trusts', async (t) => {
+      if (!needsCriu(t)) return
+      const location = archive('image.tar')
+      await checkpoint(pod, location)
+      const { host, url } = world.registry
+      const push = async (repository: string, content: Buffer) => {
+        const layer = layerOf(content)
+        const annotations = { 'io.kubernetes.cri-o.annotations.checkpoint.name': 'main' }
+        await pushImage(url, repository, '1', annotated(makeImage([layer]), annotations), { as: 'manifest' })
+        const image = { image: `${host}/${repository}:1` }
+        await world.cri.images.pullImage({ image: imageSpec(image.image) })
+        return image.image
+      }
+      const content = await readFile(location)
+      // Other bytes: what is the same is trusted, wherever it comes from.
+      const foreign = await push('foreign', Buffer.concat([content, Buffer.alloc(10_240)]))
+      const link = { name: 'checkpoint/link', type: 'symlink', linkname: '/etc/shadow' } as const
+      const hostile = await push('trusted/hostile', await packed([link]))
+      const trusted = await push('trusted/main', content)
+      const refusal = failsWith(PERMISSION_DENIED, /"checkpoint.imageRepositories" \(none\)/)
+      await assert.rejects(restored('untrusted', trusted), refusal)
+      const sections = { checkpoint: { ...SETTINGS, imageRepositories: [`${host}/trusted`] } }
+      await writeCricketConfig(world.site, { insecureRegistries: [host], sections })
+      await world.runtime.kill()
+      await world.runtime.start()
+      await assert.rejects(restored('foreign', foreign), failsWith(PERMISSION_DENIED, /imageRepositories/))
+      await assert.rejects(restored('hostile', hostile), failsWith(FAILED_PRECONDITION, /symlink.*"checkpoint\/link"/))
+      const other = await restored('imaged', trusted)
+      await world.cri.runtime.startContainer({ containerId: other.containerId })
+      await untilCounted(other, 3)
+      assert.equal(await exec(other.containerId, 'cat', '/tmp/new'), 'kept')
+    })
+
     it('that CRIU cannot restore leave a container that says so', async (t) => {
       if (!needsCriu(t)) return
       const location = archive('unrestorable.tar')
@@ -494,11 +560,8 @@ describe('checkpoints', { skip: isPeer && 'ours' }, () => {
     })
 
     it('are refused by name for what must not be in them', async () => {
-      const pack = async (...entries: (tar.Header & { content?: string })[]): Promise<string> => {
-        const packer = tar.pack()
-        for (const { content, ...header } of entries) packer.entry(header, content ?? '')
-        packer.finalize()
-        writeFileSync(archive('hostile.tar'), await buffer(packer))
+      const pack = async (...entries: Entry[]): Promise<string> => {
+        writeFileSync(archive('hostile.tar'), await packed(entries))
         return archive('hostile.tar')
       }
       const good = [
@@ -522,7 +585,7 @@ describe('checkpoints', { skip: isPeer && 'ours' }, () => {
         [[...without('config.dump'), { name: 'config.dump', content: '{' }], /"config.dump" is not JSON/],
         [[...without('config.dump'), { name: 'config.dump', content: '{"id":7}' }], /"config.dump" is not valid/],
         [good, /image that is not here.*"evil"/],
-      ] as [(tar.Header & { content?: string })[], RegExp][]) {
+      ] as [Entry[], RegExp][]) {
         await assert.rejects(create(await pack(...entries)), failsWith(FAILED_PRECONDITION, message), String(message))
       }
     })

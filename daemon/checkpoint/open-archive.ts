@@ -30,10 +30,6 @@ const MAX_FILES = 100_000
 const OPEN = constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW
 const OTHERS_WRITE = 0o022
 
-/** Whether a container is to be made from a checkpoint: its image is the path of an archive, and the node allows it. */
-export const namesArchive = ({ config }: Pick<Parts, 'config'>, image: string): boolean =>
-  config.checkpoint.mode === 'restore' && image.startsWith('/')
-
 /**
  * Unpacks an archive into a new directory; the caller removes that, after a failure too.
  * @throws RuntimeError permission-denied for one that others than root have a hand in; not-found; failed-precondition for one that is
@@ -42,13 +38,23 @@ export const namesArchive = ({ config }: Pick<Parts, 'config'>, image: string): 
 export async function openArchive(needs: Needs, path: string, dir: string, signal: AbortSignal): Promise<OpenArchive> {
   const fd = openTrusted(needs, path)
   try {
-    await rm(dir, { recursive: true, force: true })
-    await mkdir(dir, { mode: 0o700 })
-    const bytes = needs.config.checkpoint.maxMiB * 2 ** 20
-    await needs.storage.extract(fd, dir, { bytes, files: MAX_FILES }, signal)
+    return await readArchive(needs, fd, dir, signal)
   } finally {
     closeSync(fd)
   }
+}
+
+/** The same for an open file that is to be trusted. */
+export async function readArchive(
+  { config, storage }: Pick<Needs, 'config' | 'storage'>,
+  fd: number,
+  dir: string,
+  signal: AbortSignal,
+): Promise<OpenArchive> {
+  await rm(dir, { recursive: true, force: true })
+  await mkdir(dir, { mode: 0o700 })
+  const bytes = config.checkpoint.maxMiB * 2 ** 20
+  await storage.extract(fd, dir, { bytes, files: MAX_FILES }, signal)
   return readFiles(dir)
 }
 

@@ -7,7 +7,8 @@ import type { Parts } from '../parts.ts'
 import type { Paths } from '../paths.ts'
 import type { Sandbox } from '../sandbox/sandbox.ts'
 import { podIdMap } from '../sandbox/sandbox.ts'
-import { type OpenArchive, openArchive } from './open-archive.ts'
+import { type CheckpointSource, openSource } from './checkpoint-source.ts'
+import type { OpenArchive } from './open-archive.ts'
 import { requireSameConfinement } from './same-confinement.ts'
 
 export type PrepareNeeds = Pick<Parts, 'config' | 'images' | 'linux' | 'paths' | 'storage'>
@@ -21,19 +22,19 @@ const ID = /^(?:sha256:)?[0-9a-f]{64}$/
 
 /**
  * Unpacks the archive into the container's directory for it and finds, or pulls, the image beneath.
- * @throws RuntimeError as `openArchive`; failed-precondition when it cannot be restored in this pod; what a pull throws
+ * @throws RuntimeError as `openSource`; failed-precondition when it cannot be restored in this pod; what a pull throws
  */
 export async function prepareRestore(
   needs: PrepareNeeds,
   sandbox: Sandbox,
   id: ContainerId,
-  path: string,
+  source: CheckpointSource,
   signal: AbortSignal,
 ): Promise<Checkpoint> {
   if (podIdMap(sandbox.record.config)) {
     throw new RuntimeError('failed-precondition', 'A checkpoint cannot be restored in a pod with a user namespace')
   }
-  const archive = await openArchive(needs, path, needs.paths.container(id).checkpoint, signal)
+  const archive = await openSource(needs, source, needs.paths.container(id).checkpoint, signal)
   return { ...archive, image: await baseImage(needs, archive, sandbox, signal) }
 }
 

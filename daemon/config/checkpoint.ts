@@ -32,4 +32,12 @@ export const checkpoint = section({
     .describe(
       'Where archives lie that may be restored. Whoever can write there can do anything on this node: only root may.',
     ),
+  imageRepositories: z
+    .array(
+      z.string().regex(/^[a-z0-9.-]+(:\d+)?(\/[a-z0-9._-]+)+$/, { error: 'must be a repository with its registry' }),
+    )
+    .default([])
+    .describe(
+      'Repositories, such as registry.example/checkpoints, whose images (and those of repositories below) are restored when they are checkpoints. Whoever can push there can do anything on this node.',
+    ),
 }).describe('Checkpoint and restore of containers.')

@@ -9,7 +9,7 @@ import type { RunnableImage } from '#image/image-store.ts'
 import { isKind, RuntimeError } from '#proto/errors.ts'
 import type { ContainerConfig } from '#proto/generated/api.ts'
 import { Rollback } from '#storage/rollback.ts'
-import { namesArchive } from '../checkpoint/open-archive.ts'
+import { checkpointSource } from '../checkpoint/checkpoint-source.ts'
 import { type Checkpoint, prepareRestore } from '../checkpoint/prepare-restore.ts'
 import { type ContainerId, mintContainerId } from '../ids.ts'
 import { hostCgroupPath } from '../oci/cgroup-path.ts'
@@ -104,6 +104,8 @@ async function existingOrNew(
 
 async function create(needs: CreateNeeds, { sandbox, key, config }: Wanted, signal: AbortSignal): Promise<ContainerId> {
   using operation = needs.operations.begin('CreateContainer', key)
+  operation.enter('signatures')
+  await authorizeImages(needs.images, sandbox, config)
   const id = mintContainerId()
   using _ = await needs.locks.take(id)
   const log = needs.log.child({ container: id })
@@ -113,8 +115,6 @@ async function create(needs: CreateNeeds, { sandbox, key, config }: Wanted, sign
   const image = checkpoint?.image ?? requireImage(needs, config)
   const handler = needs.handlers.of(sandbox.record)
   checkRequest(needs, { sandbox, config, image, handler })
-  operation.enter('signatures')
-  await authorizeImages(needs.images, sandbox, config)
 
   const record = newRecord(needs, sandbox, { id, key, config, image, handler, isRestored: checkpoint !== undefined })
   operation.enter('record')
@@ -140,19 +140,19 @@ interface Making {
   readonly signal: AbortSignal
 }
 
-/** When the image is the archive of one. */
+/** When the image is one. */
 async function checkpointFor(
   needs: CreateNeeds,
   { sandbox, config }: Wanted,
   id: ContainerId,
   { operation, rollback, signal }: Making,
 ): Promise<Checkpoint | undefined> {
-  const image = config.image?.image ?? ''
-  if (!namesArchive(needs, image)) return undefined
+  const source = await checkpointSource(needs, config.image?.image ?? '')
+  if (!source) return undefined
   operation.enter('archive')
   const { checkpoint: files } = needs.paths.container(id)
   rollback.defer('files of the checkpoint', () => rm(files, { recursive: true, force: true }))
-  return prepareRestore(needs, sandbox, id, image, signal)
+  return prepareRestore(needs, sandbox, id, source, signal)
 }
 
 async function makeByRuntime(needs: CreateNeeds, input: BundleInput, { operation, rollback }: Making): Promise<void> {
