@@ -1,18 +1,26 @@
-/** `cricket image …`: what operators ask about images; needs no running daemon. */
+/** `cricket image …`: what operators ask about images, and how they bring some without a registry. */
 import { explainReference } from '#image/explain.ts'
 import { RuntimeError } from '#proto/errors.ts'
-import type { Flags } from './config/flags.ts'
+import type { CommandLine } from './config/flags.ts'
 import { loadConfig } from './config/load.ts'
+import { loadCommand } from './image-load/load-command.ts'
 import { imagesConfig } from './images-config.ts'
 
+const USAGE = `Usage:
+  cricket image explain REFERENCE [NAMESPACE]
+  cricket image load FILE [--name NAME] [--pin]`
+
 /**
- * @param words behind "image": "explain", the reference, and maybe the namespace of a pod
+ * @param line whose words behind "image" are "explain", the reference, and maybe the namespace of a pod; or "load" and a file
  * @returns the text to print
  * @throws RuntimeError invalid-argument when the words are others; what a pull would throw before it asks a server
  */
-export function aboutImage(flags: Flags, [word, reference, namespace]: readonly string[]): string {
-  if (word !== 'explain' || reference === undefined)
-    throw new RuntimeError('invalid-argument', 'Usage: cricket image explain REFERENCE [NAMESPACE]')
-  const { image } = loadConfig({ flags })
-  return explainReference(imagesConfig(image, image.insecureRegistries, process.env), reference, namespace)
+export async function aboutImage(line: CommandLine): Promise<string> {
+  const [word, subject, namespace] = line.positionals
+  if (subject === undefined) throw new RuntimeError('invalid-argument', USAGE)
+  if (word === 'load' && namespace === undefined) return loadCommand(line, subject)
+  const isOther = line.switches.size > 0 || Object.keys(line.values).length > 0
+  if (word !== 'explain' || isOther) throw new RuntimeError('invalid-argument', USAGE)
+  const { image } = loadConfig({ flags: line.flags })
+  return explainReference(imagesConfig(image, image.insecureRegistries, process.env), subject, namespace)
 }

@@ -27,6 +27,7 @@ import { openSocket } from './cri/cri-socket.ts'
 import { type CriServer, serveCri } from './cri/server.ts'
 import { OrderedClock } from './events/ordered-clock.ts'
 import { keepHouse } from './housekeeping.ts'
+import { serveLoads } from './image-load/serve-loads.ts'
 import { imagesConfig } from './images-config.ts'
 import { monitorProgram } from './monitor/monitor-program.ts'
 import { SpareMonitors } from './monitor/spare-monitors.ts'
@@ -169,6 +170,8 @@ export async function startDaemon(
   const runCheck: RunCheck = (repair, signal) => checkNode(parts, repair, signal)
   const checkLog = log.child({ part: 'check' })
   const checks = await serveChecks((accept) => openSocket(paths.checkSocket, accept, checkLog), runCheck, checkLog)
+  const loadLog = log.child({ part: 'load' })
+  const loads = await serveLoads((accept) => openSocket(paths.loadSocket, accept, loadLog), images, loadLog)
   const endHousekeeping = keepHouse(parts)
   log.info('Listening', { socket: config.listen })
   parts.spares.refill()
@@ -180,7 +183,7 @@ export async function startDaemon(
     },
     close: async () => {
       endHousekeeping()
-      await checks.close()
+      await Promise.all([checks.close(), loads.close()])
       await close(parts, server, lock)
     },
   }
@@ -225,7 +228,7 @@ function logHost(log: Log, host: HostFacts): void {
 async function preload(images: Images, layouts: readonly string[], log: Log): Promise<void> {
   for (const layout of layouts) {
     try {
-      for (const { id, repoTags } of await images.importLayout(layout))
+      for (const { id, repoTags } of await images.load({ path: layout, pin: true }))
         log.info('Preloaded', { layout, image: id, repoTags })
     } catch (error) {
       log.error('Cannot preload images', { layout: join(layout), why: messageOf(error) })

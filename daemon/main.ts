@@ -25,6 +25,9 @@ const usage = `cricket ${VERSION}: a container runtime for Kubernetes and nothin
   cricket ops      list what a running daemon is busy with, by stage
   cricket image explain REFERENCE [NAMESPACE]
                    tell which servers a pull would ask, in which order, and with whose credentials
+  cricket image load FILE
+                   have the running daemon load images out of an OCI layout (directory or archive) or what "docker save"
+                   writes, compressed or not; --name NAME: for one without a name; --pin: never to be removed for room
   cricket check    look at records, layers and blobs for damage, beside a running daemon or without one;
                    --repair: put aside what is damaged, so that it is fetched again; --json: for programs
   cricket wipe     remove all images, layers and records of pods, after asking; --yes: without asking
@@ -42,6 +45,8 @@ type Command = (line: CommandLine) => void | Promise<void>
 
 interface Word {
   readonly switches: readonly string[]
+  /** Flags with a value of its own. */
+  readonly values?: readonly string[]
   /** How many words that are no flags. */
   readonly positionals?: number
   readonly run: Command
@@ -58,7 +63,7 @@ const commands: Record<string, Word> = {
     switches: [],
     run: async ({ flags }) => print(await operationsTable(loadConfig({ flags }).listen)),
   },
-  image: { switches: [], positionals: 3, run: ({ flags, positionals }) => print(aboutImage(flags, positionals)) },
+  image: { switches: ['pin'], values: ['name'], positionals: 3, run: async (line) => print(await aboutImage(line)) },
   check: { switches: ['repair', 'json'], run: async (line) => print(await checkCommand(line)) },
   wipe: { switches: ['yes'], run: async (line) => print(await wipeCommand(line)) },
   // For the daemon's own use.
@@ -122,8 +127,8 @@ async function main([word = 'help', ...args]: readonly string[]): Promise<void> 
   if (['help', '--help', '-h'].includes(word)) return print(usage)
   const command = commands[word]
   if (!command) throw new RuntimeError('invalid-argument', `Unknown command "${word}"; "cricket help" lists them`)
-  const { switches, positionals = 0 } = command
-  await command.run(parseFlags(args, { switches, positionals }))
+  const { switches, values = [], positionals = 0 } = command
+  await command.run(parseFlags(args, { switches, values, positionals }))
 }
 
 main(process.argv.slice(2)).catch((error) => {

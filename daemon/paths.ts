@@ -11,6 +11,8 @@ export interface Paths {
   readonly stateLock: string
   /** Where `cricket check` finds the daemon. */
   readonly checkSocket: string
+  /** Where `cricket image load` finds it. */
+  readonly loadSocket: string
   readonly storage: string
   readonly images: string
   readonly networkCache: string
@@ -76,6 +78,7 @@ export function pathsUnder(root: string, state: string, containersRoot = root): 
   return {
     stateLock: join(state, 'lock'),
     checkSocket: join(state, 'check.sock'),
+    loadSocket: join(state, 'load.sock'),
     ...rootPaths(root),
     networkCache: join(root, 'network'),
     cpuIsolation: join(root, 'cpu-isolation.json'),

@@ -14,9 +14,9 @@ import { freeBytes } from './free-bytes.ts'
 import type { ImageRecord } from './image-record.ts'
 import { ImageRecords, type IncompleteImage } from './image-records.ts'
 import type { OpenImages, PullRequest } from './images-input.ts'
-import { importLayout } from './import-layout.ts'
 import { JoinPulls } from './join-pulls.ts'
 import { Leases } from './leases.ts'
+import { type LoadNeeds, type LoadRequest, loadImages } from './load/load-images.ts'
 import { type OperationSnapshot, Operations } from './operations.ts'
 import { pinnedBy } from './pinned.ts'
 import { hostPlatform } from './platform.ts'
@@ -199,12 +199,12 @@ export class Images {
     await this.collectGarbage()
   }
 
-  /** Imports an OCI image layout directory, pinned. See import-layout.ts. */
-  async importLayout(dir: string): Promise<ImageRecord[]> {
-    const found = this.#trust.admitFile('oci', dir)
-    const record = (image: ImageRecord): Promise<ImageRecord> => this.#record(image, found)
-    const needs = { ...this.#needs, linux: this.#input.linux, operations: this.#operations, record }
-    return importLayout({ ...needs, admit: async () => {} }, dir, this.#closed.signal)
+  /** Loads the images of a file or directory. See load/load-images.ts. */
+  load(request: LoadRequest, signal?: AbortSignal): Promise<ImageRecord[]> {
+    const { linux, root } = this.#input
+    const record: LoadNeeds['record'] = (image, found) => this.#record(image, found)
+    const needs = { ...this.#needs, linux, operations: this.#operations, trust: this.#trust, scratchDir: root, record }
+    return loadImages(needs, request, signal ? AbortSignal.any([signal, this.#closed.signal]) : this.#closed.signal)
   }
 
   /** What speaks for an image is there before the image can be found. */

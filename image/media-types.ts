@@ -15,7 +15,7 @@ export const DOCKER_CONFIG = 'application/vnd.docker.container.image.v1+json'
 const OCI_LAYER = 'application/vnd.oci.image.layer.v1.tar'
 /** The content may not be redistributed, so it may carry `urls`. We ask the registry for it and never follow `urls`. */
 const OCI_LAYER_RESTRICTED = 'application/vnd.oci.image.layer.nondistributable.v1.tar'
-const DOCKER_LAYER = 'application/vnd.docker.image.rootfs.diff.tar'
+export const DOCKER_LAYER = 'application/vnd.docker.image.rootfs.diff.tar'
 const DOCKER_LAYER_FOREIGN = 'application/vnd.docker.image.rootfs.foreign.diff.tar'
 
 const documents: ReadonlyMap<string, 'index' | 'manifest'> = new Map([

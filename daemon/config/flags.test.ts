@@ -60,3 +60,14 @@ test('parseFlags() gives switches and words to the commands that allow them', ()
   assert.deepEqual(read.positionals, ['one', 'two'])
   assert.throws(() => parseFlags(['one'], {}), { message: /unexpected word "one"/ })
 })
+
+test('parseFlags() gives values to the command that asks for them, and to no other', () => {
+  const read = parseFlags(['load', '--name', 'app:1', '--pin', 'x.tar'], {
+    switches: ['pin'],
+    values: ['name'],
+    positionals: 2,
+  })
+  assert.deepEqual([read.values, [...read.switches], read.positionals], [{ name: 'app:1' }, ['pin'], ['load', 'x.tar']])
+  assert.throws(() => parseFlags(['--name'], { values: ['name'] }), { message: /--name needs a value/ })
+  assert.throws(() => parseFlags(['--name', 'x']), { message: /unknown flag "--name"/ })
+})

@@ -15,6 +15,8 @@ export interface CommandLine {
   flags: Flags
   /** Which of the allowed switches were given, without their dashes. */
   switches: ReadonlySet<string>
+  /** What was given to the flags with a value that only this command has, without their dashes. */
+  values: Readonly<Record<string, string>>
   positionals: string[]
 }
 
@@ -29,15 +31,17 @@ const VALUE_FLAGS: Record<string, keyof Flags> = {
 export interface AllowedArguments {
   /** Flags without a value that this command knows, such as `default` for `cricket config --default`. */
   switches?: readonly string[]
+  /** Flags with a value that only this command knows. */
+  values?: readonly string[]
   /** How many words that are no flags this command takes at most. */
   positionals?: number
 }
 
 type Token = NonNullable<ReturnType<typeof parseArgs>['tokens']>[number]
 
-const tokensOf = (args: readonly string[], switches: readonly string[]): Token[] => {
+const tokensOf = (args: readonly string[], switches: readonly string[], values: readonly string[]): Token[] => {
   const options = Object.fromEntries([
-    ...Object.keys(VALUE_FLAGS).map((name) => [name, { type: 'string' }] as const),
+    ...[...Object.keys(VALUE_FLAGS), ...values].map((name) => [name, { type: 'string' }] as const),
     ...switches.map((name) => [name, { type: 'boolean' }] as const),
   ])
   // Not strict: parseArgs would throw at the first wrong word, and in its own language.
@@ -60,19 +64,23 @@ const failWith = (problems: readonly string[]): void => {
  * @throws RuntimeError invalid-argument naming every word that is not understood
  */
 export const parseFlags = (args: readonly string[], allowed: AllowedArguments = {}): CommandLine => {
-  const switches = allowed.switches ?? []
-  const known = [...Object.keys(VALUE_FLAGS), ...switches].map((name) => `--${name}`)
+  const { switches = [], values = [] } = allowed
+  const known = [...Object.keys(VALUE_FLAGS), ...values, ...switches].map((name) => `--${name}`)
   const flags: Flags = {}
+  const own = new Map<string, string>()
   const given = new Set<string>()
   const positionals: string[] = []
   const problems: string[] = []
-  for (const token of tokensOf(args, switches)) {
+  for (const token of tokensOf(args, switches, values)) {
     if (token.kind === 'positional') positionals.push(token.value)
     if (token.kind !== 'option') continue
     const key = VALUE_FLAGS[token.name]
     if (key !== undefined && token.rawName.startsWith('--')) {
       if (isMissing(token)) problems.push(`${token.rawName} needs a value`)
       else flags[key] = token.value ?? ''
+    } else if (values.includes(token.name)) {
+      if (isMissing(token)) problems.push(`${token.rawName} needs a value`)
+      else own.set(token.name, token.value ?? '')
     } else if (switches.includes(token.name)) {
       if (token.value !== undefined) problems.push(`${token.rawName} takes no value`)
       given.add(token.name)
@@ -80,5 +88,5 @@ export const parseFlags = (args: readonly string[], allowed: AllowedArguments = 
   }
   for (const word of positionals.slice(allowed.positionals ?? 0)) problems.push(`unexpected word "${word}"`)
   failWith(problems)
-  return { flags, switches: given, positionals }
+  return { flags, switches: given, values: Object.fromEntries(own), positionals }
 }

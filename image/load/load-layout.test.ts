@@ -11,8 +11,8 @@ import {
   buildIndex,
   buildLayer,
   testHost,
-} from './testing/image-builder.ts'
-import { TestImages } from './testing/test-images.ts'
+} from '../testing/image-builder.ts'
+import { TestImages } from '../testing/test-images.ts'
 
 interface Item {
   readonly image: BuiltImage | BuiltIndex
@@ -54,7 +54,7 @@ suite('import of a layout directory', () => {
       { image: one, name: 'r.example/one:1' },
       { image: index, name: 'two' },
     ])
-    const imported = await here.images.importLayout(from.directory)
+    const imported = await here.images.load({ path: from.directory, pin: true })
     assert.deepEqual(
       imported.map(({ id }) => id),
       [one.id, two.id],
@@ -65,7 +65,7 @@ suite('import of a layout directory', () => {
     assert.equal(here.images.resolve(`two@${index.digest}`)?.id, two.id)
     assert.ok(imported.flatMap(({ diffIds }) => diffIds).every((diffId) => here.storage.layers.has(diffId)))
     assert.deepEqual(
-      (await here.images.importLayout(from.directory)).map(({ id }) => id),
+      (await here.images.load({ path: from.directory, pin: true })).map(({ id }) => id),
       [one.id, two.id],
     )
     assert.equal(here.images.list().length, 2)
@@ -75,16 +75,18 @@ suite('import of a layout directory', () => {
     await using here = await TestImages.open()
     const image = await anImage('a')
     await using from = await layout([{ image }])
-    assert.deepEqual((await here.images.importLayout(from.directory))[0]?.repoTags, [])
+    assert.deepEqual((await here.images.load({ path: from.directory, pin: true }))[0]?.repoTags, [])
     assert.equal(here.images.resolve(image.id)?.id, image.id)
   })
 
   test('refuses what is no layout', async () => {
     await using here = await TestImages.open()
-    await assert.rejects(here.images.importLayout('/nonexistent'), (error) => isKind(error, 'failed-precondition'))
+    await assert.rejects(here.images.load({ path: '/nonexistent', pin: true }), (error) => isKind(error, 'not-found'))
     await using from = await layout([])
     await writeFile(join(from.directory, 'oci-layout'), '{"imageLayoutVersion":"9"}')
-    await assert.rejects(here.images.importLayout(from.directory), (error) => isKind(error, 'failed-precondition'))
+    await assert.rejects(here.images.load({ path: from.directory, pin: true }), (error) =>
+      isKind(error, 'failed-precondition'),
+    )
   })
 
   test('verifies everything and follows no links', async () => {
@@ -104,7 +106,7 @@ suite('import of a layout directory', () => {
         await using here = await TestImages.open()
         await using from = await layout([{ image, name: 'a' }])
         await change(from.blobs)
-        await assert.rejects(here.images.importLayout(from.directory))
+        await assert.rejects(here.images.load({ path: from.directory, pin: true }))
         assert.deepEqual(here.images.list(), [])
         assert.deepEqual(here.storage.layers.list(), [])
       }
@@ -114,6 +116,8 @@ suite('import of a layout directory', () => {
   test('refuses a name that is none', async () => {
     await using here = await TestImages.open()
     await using from = await layout([{ image: await anImage('a'), name: 'NOT A NAME' }])
-    await assert.rejects(here.images.importLayout(from.directory), (error) => isKind(error, 'invalid-argument'))
+    await assert.rejects(here.images.load({ path: from.directory, pin: true }), (error) =>
+      isKind(error, 'invalid-argument'),
+    )
   })
 })
