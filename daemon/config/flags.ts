@@ -71,20 +71,26 @@ export const parseFlags = (args: readonly string[], allowed: AllowedArguments = 
   const given = new Set<string>()
   const positionals: string[] = []
   const problems: string[] = []
-  for (const token of tokensOf(args, switches, values)) {
-    if (token.kind === 'positional') positionals.push(token.value)
-    if (token.kind !== 'option') continue
+  /** A flag that takes a value, which somebody keeps. */
+  const takeValue = (token: OptionToken, keep: (value: string) => void): void => {
+    if (isMissing(token)) problems.push(`${token.rawName} needs a value`)
+    else keep(token.value ?? '')
+  }
+  const takeOption = (token: OptionToken): void => {
     const key = VALUE_FLAGS[token.name]
     if (key !== undefined && token.rawName.startsWith('--')) {
-      if (isMissing(token)) problems.push(`${token.rawName} needs a value`)
-      else flags[key] = token.value ?? ''
-    } else if (values.includes(token.name)) {
-      if (isMissing(token)) problems.push(`${token.rawName} needs a value`)
-      else own.set(token.name, token.value ?? '')
-    } else if (switches.includes(token.name)) {
+      takeValue(token, (value) => {
+        flags[key] = value
+      })
+    } else if (values.includes(token.name)) takeValue(token, (value) => void own.set(token.name, value))
+    else if (switches.includes(token.name)) {
       if (token.value !== undefined) problems.push(`${token.rawName} takes no value`)
       given.add(token.name)
     } else problems.push(`unknown flag "${token.rawName}", known are ${known.join(', ')}`)
+  }
+  for (const token of tokensOf(args, switches, values)) {
+    if (token.kind === 'positional') positionals.push(token.value)
+    if (token.kind === 'option') takeOption(token)
   }
   for (const word of positionals.slice(allowed.positionals ?? 0)) problems.push(`unexpected word "${word}"`)
   failWith(problems)
