@@ -12,6 +12,7 @@ import type { Log } from '#proto/log.ts'
 import { KeyedLock } from '#storage/keyed-lock.ts'
 import { SingleFlight } from '#storage/single-flight.ts'
 import { openStorage } from '#storage/storage.ts'
+import { syncDirectory } from '#storage/sync-directory.ts'
 import { checkNode } from './check/check-node.ts'
 import { type RunCheck, serveChecks } from './check/serve-checks.ts'
 import { criuSettings } from './checkpoint/criu-settings.ts'
@@ -198,6 +199,8 @@ async function makeDirectories(config: Config, paths: Paths): Promise<void> {
   }
   await mkdir(paths.checkpoints, { recursive: true, mode: 0o700 })
   await writeFile(paths.criuSettings, criuSettings, { mode: 0o600 })
+  // What is synced in them later is found again.
+  await syncDirectory(config.root)
 }
 
 /** Nobody listens any more on what an earlier daemon left there. */

@@ -138,6 +138,7 @@ export const openStorage = async (options: StorageOptions): Promise<Storage> => 
     if (containersTrash !== trash) await containersTrash.resume()
     await trash.takeContent(layout.temp)
     if (containersTrash !== trash) await containersTrash.takeContent(layout.containersTemp)
+    if (trash.found > 0) log.info('Swept what was half made or half removed', { trees: trash.found })
     const others = await AdditionalLayers.open(additional, log)
     for (const index of additional.keys())
       await mkdir(join(layout.outside, `${index}`), { recursive: true, mode: 0o700 })

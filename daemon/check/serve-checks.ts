@@ -1,6 +1,7 @@
 /** The socket on which `cricket check` asks a running daemon: one check at a time, over HTTP, for root only. */
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { messageOf } from '#proto/errors.ts'
 import type { Log } from '#proto/log.ts'
 import type { CheckReport } from './check-node.ts'
@@ -10,6 +11,8 @@ export interface CheckServer {
 }
 
 export type RunCheck = (repair: boolean, signal: AbortSignal) => Promise<CheckReport>
+
+const END_MS = 2_000
 
 export const CHECK_PATH = '/check'
 export const REPAIR_PATH = '/repair'
@@ -40,7 +43,8 @@ export async function serveChecks(listen: Listen, run: RunCheck, log: Log): Prom
     close: async () => {
       closed.abort(new Error('The daemon is stopping'))
       await socket.close()
-      await last
+      // One that does not end by itself ends with the workers of the storage.
+      await Promise.race([last, sleep(END_MS, undefined, { ref: false })])
       server.closeAllConnections()
     },
   }

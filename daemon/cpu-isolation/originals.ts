@@ -75,6 +75,7 @@ export class Originals {
   }
 
   #write(): void {
-    writeFileAtomicSync(this.#path, JSON.stringify(this.#kept), { mode: 0o600 })
+    // The file of irqbalance outlives a power cut, so what was in it has to as well.
+    writeFileAtomicSync(this.#path, JSON.stringify(this.#kept), { mode: 0o600, durable: true })
   }
 }

@@ -9,6 +9,7 @@ import * as z from 'zod'
 import type { Linux } from '#linux/linux.ts'
 import { messageOf } from '#proto/errors.ts'
 import type { Log } from '#proto/log.ts'
+import { sealed, unseal } from '#storage/record.ts'
 import { PodAttachment } from './attachment.ts'
 import { NetworkConfig } from './cni-config.ts'
 import { CniResult } from './cni-result.ts'
@@ -47,8 +48,12 @@ const RESULT_SUFFIX = '.result'
 
 export type RecordsLinux = Pick<Linux, 'readFileIfExists' | 'writeFileAtomic'>
 
-const parsed = <Schema extends z.ZodType>(schema: Schema, bytes: Buffer): z.output<Schema> =>
-  schema.parse(JSON.parse(bytes.toString()))
+/** Records of before had no checksum. @throws Error when it is damaged */
+const parsed = <Schema extends z.ZodType>(schema: Schema, bytes: Buffer): z.output<Schema> => {
+  const found = unseal(bytes.toString())
+  if (found.is === 'damaged') throw new Error(`The file ${found.why}`)
+  return schema.parse(found.content)
+}
 
 /** Opens the records in `dir`, which is created when absent. */
 export const openAttachmentRecords = (dir: string, linux: RecordsLinux, log: Log): AttachmentRecords => {
@@ -86,11 +91,11 @@ export const openAttachmentRecords = (dir: string, linux: RecordsLinux, log: Log
     },
     async writeIntent(record) {
       const path = recordPath(record.attachment.sandboxId)
-      await linux.writeFileAtomic(path, JSON.stringify({ version: 1, ...record }), { durable: true })
+      await linux.writeFileAtomic(path, sealed(JSON.stringify({ version: 1, ...record })), { durable: true })
     },
     async writeResult(id, result) {
       // Not durable: a power cut that loses it takes the network namespace along, and DEL then needs the record only.
-      await linux.writeFileAtomic(resultPath(id), JSON.stringify(result))
+      await linux.writeFileAtomic(resultPath(id), sealed(JSON.stringify(result)))
     },
     async remove(id) {
       await rm(resultPath(id), { force: true })
