@@ -71,6 +71,9 @@ describe('containers with a file system of their own', { skip }, () => {
       return now.containers.bytes >= 8 * MIB ? now : undefined
     })
     assert.deepEqual(grown.images, empty.images)
+    const { stats } = await world.cri.runtime.containerStats({ containerId })
+    assert.equal(stats?.writableLayer?.fsId?.mountpoint, directory)
+    assert.ok(Number(stats?.writableLayer?.usedBytes?.value) >= 8 * MIB)
 
     await removePod(world.cri, sandboxId)
     assert.equal((await fsInfo(world)).containers.bytes, 0)

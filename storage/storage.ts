@@ -56,6 +56,8 @@ export interface FilesystemUsage extends Usage {
 
 export interface Storage {
   readonly root: string
+  /** Names the file system where containers write, as `usage` does. */
+  readonly containersMountpoint: string
   readonly blobs: BlobStore
   readonly layers: LayerStore
   readonly rootfs: RootfsStore
@@ -174,15 +176,17 @@ export const openStorage = async (options: StorageOptions): Promise<Storage> => 
     }
     const rootfs = await RootfsStore.open(parts)
     const isSplit = statSync(root).dev !== statSync(layout.containers).dev
+    const containersMountpoint = isSplit ? layout.containers : root
     return {
       mapsIds: drivers.chosen.mapsIds,
       root,
+      containersMountpoint,
       blobs,
       layers,
       rootfs,
       usage: () => ({
         images: { mountpoint: root, ...[layers.usage(), copies.usage()].reduce(addUsage, blobs.usage()) },
-        containers: { mountpoint: isSplit ? layout.containers : root, ...rootfs.usage() },
+        containers: { mountpoint: containersMountpoint, ...rootfs.usage() },
       }),
       pack: (directory, output, bounds, signal) => unpackers.run('pack', { directory, output, limits: bounds }, signal),
       extract: (archive, directory, bounds, signal) =>

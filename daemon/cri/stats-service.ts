@@ -21,7 +21,7 @@ import type { Unary } from './rpc.ts'
 import type { Streaming } from './stream-rpc.ts'
 
 export const statsService = (parts: Parts, unary: Unary, streaming: Streaming) => {
-  const encoder = new StatsEncoder(parts.storage.root)
+  const encoder = new StatsEncoder(parts.storage.containersMountpoint)
   const containers = async (filter: ListContainerStatsRequest['filter']) =>
     encoded(await listContainerStats(parts, filter), (reading) => encoder.container(reading))
   const sandboxes = async (filter: ListPodSandboxStatsRequest['filter']) =>
