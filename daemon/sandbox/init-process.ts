@@ -2,7 +2,7 @@
  * The init process of a pod that shares one PID namespace: it holds the namespace and reaps orphans. A container like any
  * other to monitor and runtime, of which the CRI shows nothing; made of a static program of the host, so no image is pulled.
  */
-import { access, chown, constants, mkdir, rm, writeFile } from 'node:fs/promises'
+import { access, chown, constants, copyFile, mkdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { ProcessIdentity } from '#linux/proc.ts'
 import { RuntimeError } from '#proto/errors.ts'
@@ -12,6 +12,7 @@ import { cgroupsPath, hostCgroupPath } from '../oci/cgroup-path.ts'
 import { runtimeCli } from '../oci/runtime-cli.ts'
 import { sandboxSpec } from '../oci/spec/sandbox-spec.ts'
 import type { Parts } from '../parts.ts'
+import { podLabels, setFileLabel } from '../selinux/file-labels.ts'
 import { podIdMap, podNamespaces, type Sandbox, type SandboxRecord } from './sandbox.ts'
 import { letPass, rootOf } from './user-namespaces.ts'
 
@@ -32,8 +33,13 @@ export async function startInit(needs: InitNeeds, sandbox: Sandbox): Promise<Pro
   const idMap = podIdMap(record.config)
   const root = rootOf(idMap)
   await chown(rootfs, root.uid, root.gid)
+  setFileLabel(needs.linux, rootfs, podLabels(needs.specHost, record).mount)
   await letPass(paths.init, idMap)
-  await writeFile(join(paths.init, 'config.json'), JSON.stringify(specOf(needs, record)), { mode: 0o600 })
+  await writeFile(
+    join(paths.init, 'config.json'),
+    JSON.stringify(specOf(needs, record, await labelledProgram(needs, record))),
+    { mode: 0o600 },
+  )
   const handler = needs.handlers.of(record)
   const client = await launchMonitor({
     program: needs.monitorProgram,
@@ -89,7 +95,18 @@ export async function stopInit(needs: InitNeeds, record: SandboxRecord): Promise
 const cgroupOf = (needs: InitNeeds, record: SandboxRecord): string =>
   cgroupsPath(needs.config.cgroupDriver, record.config.linux?.cgroupParent ?? '', record.id)
 
-function specOf(needs: InitNeeds, record: SandboxRecord) {
+/** The init of the pod. SELinux lets nobody enter a pod's domain by a program of the node: there it is a copy with the pod's label. */
+async function labelledProgram(needs: InitNeeds, record: SandboxRecord): Promise<string> {
+  const { initPath } = needs.config.sandbox
+  const label = podLabels(needs.specHost, record).mount
+  if (label === undefined) return initPath
+  const copy = join(needs.paths.sandbox(record.id).init, 'program')
+  await copyFile(initPath, copy)
+  setFileLabel(needs.linux, copy, label)
+  return copy
+}
+
+function specOf(needs: InitNeeds, record: SandboxRecord, initPath: string) {
   const paths = needs.paths.sandbox(record.id)
   const { hostNetwork, hostIpc } = podNamespaces(record.config)
   const { spec, warnings } = sandboxSpec({
@@ -97,7 +114,8 @@ function specOf(needs: InitNeeds, record: SandboxRecord) {
     sandbox: record.config,
     host: needs.specHost,
     rootfs: join(paths.init, 'rootfs'),
-    initPath: needs.config.sandbox.initPath,
+    initPath,
+    labels: podLabels(needs.specHost, record),
     pins: {
       ...(!hostNetwork && { net: paths.pin('net'), uts: paths.pin('uts') }),
       ...(!hostIpc && { ipc: paths.pin('ipc') }),

@@ -22,15 +22,25 @@ const ACCELERATORS = {
 export type Accelerator = keyof typeof ACCELERATORS
 
 const KERNEL_ARGUMENTS =
-  'root=/dev/vda rw console=ttyS0 quiet mitigations=off nokaslr no_timer_check random.trust_cpu=on apparmor=1'
+  'root=/dev/vda rw console=ttyS0 quiet mitigations=off nokaslr no_timer_check random.trust_cpu=on'
+/** What confines the guest's programs: a kernel has one of them at a time. */
+const SECURITY = { apparmor: 'apparmor=1', selinux: 'security=selinux selinux=1 enforcing=1' } as const
+export type Security = keyof typeof SECURITY
 
 /** Boots with KVM where that works; a host can have a /dev/kvm that does not. */
-export async function bootMachine(image: Image, share: string): Promise<Machine> {
+export async function bootMachine(image: Image, share: string, security: Security): Promise<Machine> {
   if (existsSync('/dev/kvm')) {
-    const machine = await Machine.boot(image, share, 'kvm').catch(() => undefined)
+    const machine = await Machine.boot({ image, share, security }, 'kvm').catch(() => undefined)
     if (machine) return machine
   }
-  return Machine.boot(image, share, 'tcg')
+  return Machine.boot({ image, share, security }, 'tcg')
+}
+
+interface Parts {
+  readonly image: Image
+  /** The disk with what the guest gets to see of this repository. */
+  readonly share: string
+  readonly security: Security
 }
 
 export class Machine {
@@ -40,7 +50,7 @@ export class Machine {
   #complaint = ''
   #onLine: (line: string) => void = () => {}
 
-  private constructor(image: Image, share: string, accelerator: Accelerator) {
+  private constructor({ image, share, security }: Parts, accelerator: Accelerator) {
     this.accelerator = accelerator
     const libraries = join(image.qemu, 'usr/lib/x86_64-linux-gnu')
     const program = [
@@ -52,7 +62,7 @@ export class Machine {
       ...['-nodefaults', '-no-user-config', '-no-reboot', '-display', 'none', '-serial', 'null'],
       ...ACCELERATORS[accelerator].flags,
       ...['-smp', String(Math.min(4, availableParallelism())), '-m', '3072'],
-      ...['-kernel', image.kernel, '-initrd', image.initrd, '-append', KERNEL_ARGUMENTS],
+      ...['-kernel', image.kernel, '-initrd', image.initrd, '-append', `${KERNEL_ARGUMENTS} ${SECURITY[security]}`],
       ...['-drive', `file=${image.disk},format=raw,if=virtio,snapshot=on`],
       ...['-drive', `file=${share},format=raw,if=virtio,readonly=on`],
       ...[
@@ -78,8 +88,8 @@ export class Machine {
     this.#lines.on('line', (line) => this.#onLine(line))
   }
 
-  static async boot(image: Image, share: string, accelerator: Accelerator): Promise<Machine> {
-    const machine = new Machine(image, share, accelerator)
+  static async boot(parts: Parts, accelerator: Accelerator): Promise<Machine> {
+    const machine = new Machine(parts, accelerator)
     try {
       await machine.#until('@ready', ACCELERATORS[accelerator].bootMs, () => {})
       return machine

@@ -2,7 +2,7 @@
 # Makes what the virtual machine is made of, from Debian's packages only, in an empty directory:
 #
 #   qemu/            QEMU with its libraries, unpacked beside the system: nothing is installed on this machine
-#   root.img         ext4: a Debian with systemd, runc, crun, CNI plugins and AppArmor, and the files of guest/
+#   root.img         ext4: a Debian with systemd, runc, crun, CNI plugins, AppArmor and SELinux, and the files of guest/
 #   vmlinuz, initrd
 #
 #   make-image.sh <directory> <suite> <mirror>
@@ -40,7 +40,7 @@ printf '%s\n' virtio_pci virtio_blk virtio_console ext4 >"$root/etc/initramfs-to
 say 'packages of the guest'
 apt_get install systemd systemd-sysv dbus udev kmod initramfs-tools lz4 linux-image-cloud-amd64 \
   runc crun containernetworking-plugins iptables nftables iproute2 procps \
-  busybox-static catatonit docker-registry apparmor ca-certificates libatomic1
+  busybox-static catatonit docker-registry apparmor selinux-policy-default policycoreutils ca-certificates libatomic1
 mv "$root"/boot/vmlinuz-* "$out/vmlinuz"
 mv "$root"/boot/initrd.img-* "$out/initrd"
 
@@ -67,6 +67,16 @@ in_root systemctl --quiet enable vm-agent.service
 in_root systemctl --quiet mask getty.target docker-registry.service systemd-tmpfiles-clean.timer systemd-pstore.service \
   apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer fstrim.timer e2scrub_all.timer e2scrub_reap.service
 umount "$root/dev" "$root/proc"
+# The policy knows the domains of some runtimes, in which Node may make no code. Here ours is root's own, and may be one.
+cat >"$root/root/cricket.cil" <<'POLICY'
+(typeattributeset cil_gen_require container_domain)
+(typeattributeset cil_gen_require unconfined_t)
+(allow unconfined_t self (process (execmem)))
+(allow container_domain unconfined_t (fifo_file (append getattr ioctl lock open read write)))
+POLICY
+in_root semodule --noreload --install=/root/cricket.cil
+# A kernel without SELinux keeps labels, too: none has to be set at the first boot.
+in_root setfiles -F /etc/selinux/default/contexts/files/file_contexts /
 
 say 'disk'
 truncate -s 6G "$out/root.img"

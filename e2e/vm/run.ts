@@ -8,14 +8,17 @@ import { globSync } from 'node:fs'
 import { mkdir, statfs } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { execa } from 'execa'
-import { CACHE, findOrMakeImage, hasImage, MIRROR } from './image.ts'
-import { bootMachine, type Machine } from './machine.ts'
+import { CACHE, findOrMakeImage, hasImage, type Image, MIRROR } from './image.ts'
+import { bootMachine, type Machine, type Security } from './machine.ts'
 import { makeShare } from './share.ts'
 
 process.chdir(resolve(import.meta.dirname, '../..'))
 
-/** The suites of the service, and the ordinary one that walks the whole line, with the systemd driver. */
-const SUITES = ['e2e/vm/*.test.ts', 'e2e/line.test.ts']
+/**
+ * The suites of the service, and the ordinary one that walks the whole line, with the systemd driver. Those with
+ * "selinux" in their name get a machine on which SELinux enforces, the others one with AppArmor.
+ */
+const SUITES = ['e2e/vm/*.test.ts', 'e2e/{line,images,container,container-log}.test.ts']
 const NEEDED_BYTES = 4e9
 const MINUTE = 60_000
 
@@ -61,8 +64,35 @@ async function runSuite(machine: Machine, path: string): Promise<Counts> {
   return { ...counts, failed: counts.failed + 1 }
 }
 
+/** Boots a machine of its own for these files, and runs one after another. */
+async function runSuites(image: Image, security: Security, tests: readonly string[]): Promise<Counts[]> {
+  await using share = await makeShare(tests)
+  const booting = performance.now()
+  const machine = await bootMachine(image, share.disk, security)
+  try {
+    say(`booted by ${machine.accelerator}, with ${security} (${seconds(booting)})`)
+    const installed = await machine.run(INSTALL[security], MINUTE, console.log)
+    if (installed !== 0) throw new Error('cannot install Cricket in the virtual machine')
+    const all: Counts[] = []
+    for (const path of share.tests) {
+      const begin = performance.now()
+      const counts = await runSuite(machine, path)
+      say(`${path}: ${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped (${seconds(begin)})`)
+      all.push(counts)
+    }
+    return all
+  } finally {
+    await machine.end()
+  }
+}
+
+const install = (options: string): string => `mkdir /share && mount -o ${options} /dev/vdb /share && sh /share/install`
+const INSTALL = {
+  apparmor: install('ro'),
+  selinux: install('ro,context=system_u:object_r:bin_t:s0'),
+} as const
+
 async function main(words: readonly string[]): Promise<Counts> {
-  const total = { passed: 0, failed: 0, skipped: 0 }
   const tests = SUITES.flatMap((pattern) => globSync(pattern).sort()).filter(
     (path) => words.length === 0 || words.some((word) => path.includes(word)),
   )
@@ -70,30 +100,16 @@ async function main(words: readonly string[]): Promise<Counts> {
   const why = await obstacle()
   if (why !== undefined) {
     say(`skipped: this host cannot run the virtual machine: ${why}`)
-    return { ...total, skipped: tests.length }
+    return { passed: 0, failed: 0, skipped: tests.length }
   }
   const image = await findOrMakeImage(say)
-  await using share = await makeShare(tests)
-  const booting = performance.now()
-  const machine = await bootMachine(image, share.disk)
-  try {
-    say(`booted by ${machine.accelerator} (${seconds(booting)})`)
-    const installed = await machine.run(
-      'mkdir /share && mount -o ro /dev/vdb /share && sh /share/install',
-      MINUTE,
-      console.log,
-    )
-    if (installed !== 0) throw new Error('cannot install Cricket in the virtual machine')
-    for (const path of share.tests) {
-      const begin = performance.now()
-      const counts = await runSuite(machine, path)
-      say(`${path}: ${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped (${seconds(begin)})`)
-      for (const word of ['passed', 'failed', 'skipped'] as const) total[word] += counts[word]
-    }
-  } finally {
-    await machine.end()
+  const all: Counts[] = []
+  for (const security of ['apparmor', 'selinux'] as const) {
+    const its = tests.filter((path) => path.includes('selinux') === (security === 'selinux'))
+    if (its.length > 0) all.push(...(await runSuites(image, security, its)))
   }
-  return total
+  const sum = (word: keyof Counts): number => all.reduce((total, counts) => total + counts[word], 0)
+  return { passed: sum('passed'), failed: sum('failed'), skipped: sum('skipped') }
 }
 
 const begin = performance.now()

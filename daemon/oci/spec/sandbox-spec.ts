@@ -23,6 +23,8 @@ export interface SandboxSpecInput {
   /** Paths of the pod's pinned namespaces; absent where it uses the node's. */
   readonly pins: { readonly net?: string; readonly ipc?: string; readonly uts?: string; readonly user?: string }
   readonly cgroupsPath: string
+  /** SELinux labels; absent where there is no SELinux. */
+  readonly labels?: { readonly process?: string; readonly mount?: string }
 }
 
 export interface BuiltSandbox {
@@ -38,7 +40,7 @@ const MIN_CPU_SHARES = 2
 
 /** @throws RuntimeError invalid-argument for the pod's user namespace */
 export const sandboxSpec = (input: SandboxSpecInput): BuiltSandbox => {
-  const { sandbox, host } = input
+  const { sandbox, host, labels } = input
   const oom = oomScoreAdj(OOM_SCORE_ADJ, host)
   const mappings = userMappings(sandbox.linux?.securityContext?.namespaceOptions?.usernsOptions)
   const architectures = host.seccompEnabled ? seccompArchitectures(host.arch) : undefined
@@ -55,6 +57,7 @@ export const sandboxSpec = (input: SandboxSpecInput): BuiltSandbox => {
       capabilities: { bounding: none, effective: none, permitted: none, inheritable: none, ambient: none },
       noNewPrivileges: true,
       oomScoreAdj: oom.value,
+      ...(labels?.process !== undefined && { selinuxLabel: labels.process }),
     },
     mounts: initMounts(input.initPath),
     annotations: sandboxAnnotations(input.sandboxId, sandbox),
@@ -67,6 +70,7 @@ export const sandboxSpec = (input: SandboxSpecInput): BuiltSandbox => {
       ...(architectures && { seccomp: defaultSeccomp(architectures, host.arch, none) }),
       maskedPaths: MASKED_PATHS,
       readonlyPaths: READONLY_PATHS,
+      ...(labels?.mount !== undefined && { mountLabel: labels.mount }),
     },
   }
   return { spec, warnings: oom.warnings }
