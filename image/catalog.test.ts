@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
+import fc from 'fast-check'
 import { isKind } from '#proto/errors.ts'
 import { parseDigest } from '#storage/digest.ts'
 import { Catalog } from './catalog.ts'
@@ -79,6 +80,36 @@ suite('catalog', () => {
     assert.throws(
       () => catalog.find('ffff'),
       (error) => isKind(error, 'invalid-argument'),
+    )
+  })
+
+  test('finds each image by each of its names, and by what nobody else begins with, for any set of images', () => {
+    const hex = fc.stringMatching(/^[0-9a-f]{5}$/)
+    const tag = fc.constantFrom('r.example/a:1', 'r.example/b:1', 'docker.io/library/c:latest', 'r.example:5000/d/e:2')
+    const item = fc.record({ id: hex, tags: fc.uniqueArray(tag, { maxLength: 3 }) })
+    fc.assert(
+      fc.property(fc.uniqueArray(item, { selector: ({ id }) => id, maxLength: 5 }), fc.string(), (items, text) => {
+        const taken = new Set<string>()
+        const images = items.map(({ id, tags }) => {
+          const repoTags = tags.filter((each) => !taken.has(each))
+          for (const each of repoTags) taken.add(each)
+          return image(id, { repoTags })
+        })
+        const all = new Catalog(images)
+        for (const each of images) {
+          for (const name of [each.id, each.id.slice(7), ...each.repoTags]) assert.equal(all.find(name)?.id, each.id)
+          const short = each.id.slice(7, 11)
+          const rivals = images.filter(({ id }) => id.startsWith(`sha256:${short}`))
+          if (rivals.length === 1) assert.equal(all.find(short)?.id, each.id)
+          else
+            assert.throws(
+              () => all.find(short),
+              (error) => isKind(error, 'invalid-argument'),
+            )
+        }
+        const found = all.find(text)
+        assert.ok(found === undefined || images.includes(found))
+      }),
     )
   })
 })
