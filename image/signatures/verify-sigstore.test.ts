@@ -85,8 +85,9 @@ suite('a signature by a certificate', { skip: !hasOpenssl() && 'host lacks opens
     await using authority = await SigningAuthority.make()
     const between = await authority.below('between')
     const [key, log] = [makeKey(), makeKey()]
-    const now = new Date()
     const certificate = await between.certify(key, { san: `email:${email}`, issuer })
+    // Logs count in seconds, and the certificate begins in this one at the latest.
+    const now = new Date()
     const roots = [new X509Certificate(authority.certificate)]
     const signer: Signer = { by: 'fulcio', roots, oidcIssuer: issuer, subjectEmail: email }
     const signature = {
