@@ -2,6 +2,7 @@
 import * as z from 'zod'
 import type { IdMap } from '#linux/user-namespace.ts'
 import { type DiffId, parseDiffId } from './digest.ts'
+import type { Driver } from './snapshot/driver.ts'
 
 const IdRange = z.object({ hostId: z.int(), size: z.int() })
 
@@ -10,6 +11,7 @@ export const RootfsRecord = z.object({
   /** Bottom first. */
   layers: z.array(z.string().transform(parseDiffId)),
   readonly: z.boolean(),
+  /** Of the mount: those that its driver chose when it was made, and those that were asked for. */
   options: z.array(z.string()).default([]),
   idMap: z.object({ uids: IdRange, gids: IdRange }).optional(),
   /** Where it is, or was last, mounted. */
@@ -47,14 +49,16 @@ export const isRootfsId = (id: string): boolean => ID.test(id)
 
 export const newRecord = (
   { id, layers, mountpoint, readonly = false, options = [], idMap }: CreateRootfs,
-  how: Pick<RootfsRecord, 'driver' | 'bootId'>,
+  driver: Pick<Driver, 'name' | 'optionsOf'>,
+  bootId: string,
 ): RootfsRecord => ({
   id,
   layers: [...layers],
   readonly,
-  options: [...options],
+  options: [...driver.optionsOf({ readonly }), ...options],
   mountpoint,
+  driver: driver.name,
   copies: [],
+  bootId,
   ...(idMap && { idMap }),
-  ...how,
 })

@@ -16,6 +16,7 @@ import { readRecord, writeRecord } from './record.ts'
 import { Rollback } from './rollback.ts'
 import { type CreateRootfs, isRootfsId, newRecord, RootfsRecord } from './rootfs-record.ts'
 import type { Drivers } from './snapshot/open-drivers.ts'
+import { isEntangled } from './snapshot/overlay-driver.ts'
 import type { Projects } from './snapshot/projects.ts'
 import { rootOf, type Snapshot, treesOf } from './snapshot/snapshot.ts'
 import type { TreeCopies } from './snapshot/tree-copies.ts'
@@ -99,7 +100,7 @@ export class RootfsStore {
     using _ = await this.#locks.take(id)
     if (this.#records.has(id)) throw new RuntimeError('already-exists', `Rootfs "${id}" exists already`)
     const { drivers, linux } = this.#parts
-    const record = newRecord(request, { driver: drivers.chosen.name, bootId: linux.bootId() })
+    const record = newRecord(request, drivers.chosen, linux.bootId())
     // From here on the layers are in use, so that garbage collection leaves them alone.
     this.#records.set(id, record)
     await using rollback = this.#rollback(id)
@@ -124,15 +125,15 @@ export class RootfsStore {
   async mount(id: string, mountpoint: string): Promise<void> {
     using _ = await this.#locks.take(id)
     const { linux } = this.#parts
-    const record = { ...this.#record(id), mountpoint, bootId: linux.bootId() }
+    const record = { ...this.#record(id), mountpoint }
     await using rollback = this.#rollback(id)
     try {
       if (!linux.isMountpoint(mountpoint)) {
-        await trustVolatile(this.#directory(id), { since: this.#record(id).bootId, now: record.bootId })
         await this.#mount(record, await this.#snapshot(record), rollback)
       }
-      await writeRecord(recordIn(this.#directory(id)), record, { durable: false })
-      this.#records.set(id, record)
+      const mounted = { ...record, bootId: linux.bootId() }
+      await writeRecord(recordIn(this.#directory(id)), mounted, { durable: false })
+      this.#records.set(id, mounted)
       this.#usage.setWritten(id, true)
     } catch (error) {
       throw withSubject(error, `Cannot mount rootfs "${id}"`)
@@ -142,7 +143,7 @@ export class RootfsStore {
 
   /**
    * The writable directory of a rootfs, and those below it (topmost first), all in overlayfs form.
-   * Throws not-found; failed-precondition for a driver that keeps no changes apart.
+   * Throws not-found; failed-precondition for a driver, or options of it (metacopy, redirects), that keep changes not apart.
    */
   async changes(id: string): Promise<{ readonly upper: string; readonly lower: string[] }> {
     const record = this.#overlay(id)
@@ -212,7 +213,7 @@ export class RootfsStore {
 
   #overlay(id: string): RootfsRecord {
     const record = this.#record(id)
-    if (record.driver === 'overlay' && !record.readonly) return record
+    if (record.driver === 'overlay' && !record.readonly && !isEntangled(record.options)) return record
     throw new RuntimeError('failed-precondition', `Rootfs "${id}" keeps what was changed in it nowhere apart`)
   }
 
@@ -262,7 +263,9 @@ export class RootfsStore {
     return usage
   }
 
-  async #mount({ id, driver, mountpoint }: RootfsRecord, snapshot: Snapshot, rollback: Rollback): Promise<void> {
+  async #mount(record: RootfsRecord, snapshot: Snapshot, rollback: Rollback): Promise<void> {
+    const { id, driver, mountpoint, bootId } = record
+    await trustVolatile(this.#directory(id), { since: bootId, now: this.#parts.linux.bootId() })
     const created = await mkdir(mountpoint, { recursive: true, mode: 0o700 })
     if (created !== undefined) rollback.defer('mountpoint', () => rmdir(mountpoint))
     await this.#parts.drivers.of(driver).mount({ directory: this.#directory(id), mountpoint }, snapshot)

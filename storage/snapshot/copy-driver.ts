@@ -31,6 +31,10 @@ export class CopyDriver implements Driver {
     this.#parts = parts
   }
 
+  optionsOf(): string[] {
+    return []
+  }
+
   copiesOf(snapshot: Snapshot): string[] {
     return snapshot.readonly ? [TreeCopies.nameOf(shared(snapshot))] : []
   }

@@ -14,6 +14,8 @@ export interface Driver {
   readonly name: DriverName
   /** Whether it can show files with the owners that a user namespace has. */
   readonly mapsIds: boolean
+  /** Options of its mounts, which stay those of a root file system as long as that is there. */
+  optionsOf(snapshot: Pick<Snapshot, 'readonly'>): readonly string[]
   /** The names of the copies (see tree-copies.ts) that a snapshot stands on. */
   copiesOf(snapshot: Snapshot): string[]
   /**

@@ -45,6 +45,10 @@ export class OverlayDriver implements Driver {
     return this.#parts.idMaps !== 'none'
   }
 
+  optionsOf({ readonly }: Pick<Snapshot, 'readonly'>): string[] {
+    return readonly ? ['ro'] : writableOptions(this.#parts.options)
+  }
+
   copiesOf(snapshot: Snapshot): string[] {
     return this.#copies(snapshot).map((copy) => TreeCopies.nameOf(copy))
   }
@@ -78,9 +82,13 @@ export class OverlayDriver implements Driver {
     const top = snapshot.readonly ? [upper] : []
     const writable = snapshot.readonly ? {} : { upper, work: workIn(directory) }
     const idMap = copies.length > 0 ? undefined : snapshot.idMap
-    const options = [...(snapshot.readonly ? ['ro'] : writableOptions(this.#parts.options)), ...snapshot.options]
     this.#withMapped(idMap, (pathOf) => {
-      linux.mountOverlay({ lower: [...top, ...below.map(pathOf)], ...writable, target: mountpoint, options })
+      linux.mountOverlay({
+        lower: [...top, ...below.map(pathOf)],
+        ...writable,
+        target: mountpoint,
+        options: snapshot.options,
+      })
     })
     makePrivate(linux, mountpoint)
   }
@@ -131,3 +139,7 @@ export const writableOptions = ({ metacopy, redirectDir, volatile }: OverlayOpti
   `metacopy=${metacopy ? 'on' : 'off'}`,
   ...(volatile ? ['volatile'] : []),
 ]
+
+/** Whether the writable layer of such a mount is complete only together with the layers below. */
+export const isEntangled = (options: readonly string[]): boolean =>
+  options.includes('metacopy=on') || options.includes('redirect_dir=on')

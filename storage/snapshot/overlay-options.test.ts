@@ -5,6 +5,8 @@ import { join } from 'node:path'
 import { describe, it, type TestContext } from 'node:test'
 import { type Linux, linux } from '#linux/linux.ts'
 import { isKind } from '#proto/errors.ts'
+import { silentLog } from '#proto/log.ts'
+import { openStorage } from '../storage.ts'
 import { archive, dir, file } from '../tar/testing/tarsmith.ts'
 import { temporaryStorage } from '../testing/temporary-storage.ts'
 import type { SnapshotOptions } from './open-drivers.ts'
@@ -42,6 +44,39 @@ describe('overlay options', () => {
     renameSync(join(mountpoint, 'd'), join(mountpoint, 'e'))
     assert.deepEqual(readdirSync(join(upper, 'e')), [])
     assert.equal(readFileSync(join(mountpoint, 'e/f')).length, 100_000)
+  })
+
+  it('stay those of a container when the configuration changes', async (t) => {
+    const { mountpoint, temporary } = await open(t, { redirectDir: true })
+    renameSync(join(mountpoint, 'd'), join(mountpoint, 'e'))
+    await temporary.storage.rootfs.unmount('c')
+    await temporary.storage.close()
+    temporary.storage = await openStorage({ root: temporary.root, linux, log: silentLog })
+    await temporary.storage.rootfs.mount('c', mountpoint)
+    assert.equal(readFileSync(join(mountpoint, 'e/f')).length, 100_000)
+    renameSync(join(mountpoint, 'e'), join(mountpoint, 'g'))
+  })
+
+  it('under which the writable layer means nothing alone keep it from being taken for the changes', async (t) => {
+    for (const [option, isRefused] of [
+      ['metacopy', true],
+      ['redirectDir', true],
+      ['volatile', false],
+    ] as const)
+      await t.test(option, async (each) => {
+        const { temporary } = await open(each as TestContext, { [option]: true })
+        const changes = temporary.storage.rootfs.changes('c')
+        if (isRefused) await assert.rejects(changes, (error) => isKind(error, 'failed-precondition'))
+        else await changes
+      })
+  })
+
+  it('volatile: filled from an archive and mounted once more', async (t) => {
+    const { mountpoint, temporary } = await open(t, { volatile: true })
+    const path = join(temporary.directory, 'archive.tar')
+    writeFileSync(path, archive(file('restored', 'y')))
+    await temporary.storage.rootfs.fill('c', path, ['d'])
+    assert.deepEqual(readdirSync(mountpoint), ['restored'])
   })
 
   it('volatile: mounted again within one boot, refused after a crash of the host', async (t) => {

@@ -16,7 +16,7 @@ export interface Snapshot {
   /** Of the root directory; ids of the image. */
   readonly root: RootAttributes
   readonly readonly: boolean
-  /** Flags of the mount (nosuid, nodev, noexec) and `context=`. */
+  /** Those of the driver, flags of the mount (nosuid, nodev, noexec) and `context=`. */
   readonly options: readonly string[]
   readonly idMap: IdMap | undefined
 }
