@@ -1,67 +1,44 @@
 /**
- * The life of one container as its monitor sees it.
- *
- *               create                runtime done              init ends
- *   launched ───────────► creating ───────────────► alive ───────────────► ending ──► ended, and the monitor exits
- *      │                     │
- *      │ shutdown, or the    └─ failed: the runtime's leftovers are removed, the failure is told, the monitor exits
- *      └─ daemon is gone: the monitor exits
+ * One container from its creation to its end, at the word of the daemon and of the kernel. Its states: `life.ts`.
  */
 import { existsSync } from 'node:fs'
-import { isAbsolute, join } from 'node:path'
-import { cgroupLayout, containerCgroupPath, removeCgroup } from '#linux/cgroup.ts'
-import { isErrno } from '#linux/errno.ts'
-import { bootId, isAlive, type ProcessIdentity, parentOf, processIdentity } from '#linux/proc.ts'
-import { readBounded } from '#linux/read-bounded.ts'
+import { join } from 'node:path'
+import { cgroupLayout, containerCgroupPath } from '#linux/cgroup.ts'
+import { bootId, isAlive } from '#linux/proc.ts'
 import { monotonicMs, realtimeNs } from '#linux/realtime.ts'
 import {
   type ExitRecord,
   exitRecordToWire,
-  type InitProcess,
   type MonitorOptions,
   type MonitorStatus,
   monitorFiles,
   type Request,
 } from '#proto/conmon.ts'
 import { Attachments } from './attach/attachments.ts'
+import { attempt } from './attempt.ts'
+import { cleanUp } from './clean-up.ts'
 import { collectGarbageSoon } from './collect-garbage.ts'
 import type { Connection } from './connection.ts'
 import { type Answer, ControlServer, type RequestHandler } from './control-server.ts'
 import { ExitRecordFile, exitFields } from './exit-record.ts'
 import { MonitorFailure } from './failure.ts'
-import { killDescendants } from './kill-descendants.ts'
-import { ContainerLog } from './log/container-log.ts'
-import { Disk } from './log/disk.ts'
+import { type Alive, initToWire, type Life, lifeToWire } from './life.ts'
+import type { ContainerLog } from './log/container-log.ts'
+import { openLog } from './log/open-log.ts'
 import { OomWatch } from './oom-watch.ts'
 import type { InitExit } from './reaper.ts'
 import type { Report } from './report.ts'
 import { Runtime, type RuntimeParts } from './runtime.ts'
-import { clean } from './runtime-complaint.ts'
+import { readInit } from './runtime-init.ts'
 import { openStdio } from './stdio/open-stdio.ts'
-import type { ContainerStdio, Output } from './stdio/stdio.ts'
+import type { Output } from './stdio/stdio.ts'
 import { settlesWithin } from './within.ts'
 
 /** How long output may be held open by somebody outside the container after its end. */
 const drainTimeoutMs = 2000
 const killTimeoutMs = 5000
-const deleteTimeoutMs = 10_000
 /** How long the last words may take to reach the clients. */
 const farewellTimeoutMs = 1000
-
-interface Alive {
-  readonly init: ProcessIdentity
-  readonly stdio: ContainerStdio
-  readonly record: ExitRecordFile
-  readonly oom: OomWatch | undefined
-  readonly cgroup: string | undefined
-}
-
-type Life =
-  | { readonly state: 'launched' }
-  | { readonly state: 'creating' }
-  | ({ readonly state: 'alive'; readonly starting: boolean } & Alive)
-  | { readonly state: 'ending'; readonly init: ProcessIdentity }
-  | { readonly state: 'ended'; readonly record: ExitRecord }
 
 export interface MonitorParts extends RuntimeParts {
   readonly report: Report
@@ -95,18 +72,7 @@ export class Monitor implements RequestHandler {
 
   status(): MonitorStatus {
     const counters = { bytesLogged: this.#log?.bytesLogged ?? 0, bytesLost: this.#log?.bytesLost ?? 0 }
-    const life = this.#life
-    switch (life.state) {
-      case 'launched':
-      case 'creating':
-        return { state: life.state, ...counters }
-      case 'alive':
-        return { state: 'alive', init: wireInit(life.init), ...startedFields(this.#startedAtUnixNs), ...counters }
-      case 'ending':
-        return { state: 'ending', init: wireInit(life.init), ...counters }
-      case 'ended':
-        return { state: 'ended', record: exitRecordToWire(life.record), ...counters }
-    }
+    return lifeToWire(this.#life, counters, this.#startedAtUnixNs)
   }
 
   handle(request: Request, from: Connection): Promise<Answer> | Answer {
@@ -159,7 +125,7 @@ export class Monitor implements RequestHandler {
       const making = this.#parts.reaper.whileHolding(() => this.#makeContainer())
       this.#creating = making.catch(() => {})
       const alive = await making
-      return { reply: 'created', init: wireInit(alive.init) }
+      return { reply: 'created', init: initToWire(alive.init) }
     } catch (error) {
       // Once the reply to this request is on its way.
       setImmediate(() => void this.#leave())
@@ -180,7 +146,7 @@ export class Monitor implements RequestHandler {
       void this.#parts.reaper.watch(alive.init).then((exit) => this.#end(alive, exit))
       return alive
     } catch (error) {
-      await this.#cleanUp()
+      await cleanUp(this.#options, this.#runtime, this.#parts.report)
       record.discard()
       throw error
     }
@@ -196,7 +162,7 @@ export class Monitor implements RequestHandler {
     // Read once and for all; takes longest of what is still to do, and nobody waits for it now.
     cgroupLayout()
     await creating
-    const init = this.#readInit()
+    const init = readInit(this.#dir)
     // A container that goes on has the limit that it had.
     if (this.#options.restore === undefined)
       await attempt(this.#parts.report, 'set the limit on open files', () =>
@@ -206,30 +172,6 @@ export class Monitor implements RequestHandler {
     const cgroup = containerCgroupPath(init.pid)
     await stdio.begin()
     return { init, stdio, record, cgroup, oom: cgroup === undefined ? undefined : new OomWatch(reactor, cgroup) }
-  }
-
-  /**
-   * The runtime reports a pid only; until it is waited for, the process is there, dead or alive. It became our child when the
-   * runtime ended: whoever is not is no process of the container, and must never be killed for one.
-   */
-  #readInit(): ProcessIdentity {
-    const path = join(this.#dir, monitorFiles.pid)
-    const text = readBounded(path, 64).toString()
-    const init = /^[1-9]\d*$/.test(text) ? processIdentity(Number(text)) : undefined
-    if (init === undefined || parentOf(init.pid) !== process.pid)
-      throw new MonitorFailure('internal', `The runtime's pid file "${path}" names no process of it: "${clean(text)}"`)
-    return init
-  }
-
-  /** After a failed create: whatever the runtime has left behind, first as the runtime knows it, then as the kernel does. */
-  async #cleanUp(): Promise<void> {
-    const { cgroupPath, runtime } = this.#options
-    const { report } = this.#parts
-    if (!(await this.#runtime.deleteForced(deleteTimeoutMs))) report('the runtime could not delete the container')
-    await attempt(report, 'kill what is left', () => killDescendants(killTimeoutMs))
-    // systemd removes its scopes itself.
-    if (runtime.systemdCgroup || !isAbsolute(cgroupPath) || cgroupPath === '/') return
-    await attempt(report, 'remove the cgroup', () => removeCgroup(cgroupPath))
   }
 
   async #start(): Promise<Answer> {
@@ -349,40 +291,4 @@ async function killRest(cgroup: string): Promise<void> {
   await killCgroup(cgroup, { timeoutMs: killTimeoutMs })
 }
 
-/** What the options ask for; undefined when nothing is to be kept. */
-async function openLog(options: MonitorOptions, { reactor, report }: MonitorParts): Promise<ContainerLog | undefined> {
-  const { id, logPath, logDirectory, journal = false, journalFields = {} } = options
-  if (logPath === undefined && !journal) return undefined
-  const target = {
-    ...(logPath !== undefined && { path: logPath }),
-    ...(logDirectory !== undefined && { directory: logDirectory }),
-    ...(journal && {
-      journal: await openJournal({ CONTAINER_ID_FULL: id, SYSLOG_IDENTIFIER: 'cricket', ...journalFields }),
-    }),
-  }
-  const disk = new Disk(reactor, (error) => report(`unexpected: ${String(error)}`))
-  return ContainerLog.open(target, disk, (error) => report(`log: ${error}`))
-}
-
-/** Loaded when it is needed: few containers log there. */
-async function openJournal(fields: Record<string, string>) {
-  const { Journal } = await import('./log/journal.ts')
-  return new Journal(fields)
-}
-
 const earlier = (a: bigint, b: bigint): bigint => (a < b ? a : b)
-
-const startedFields = (at: bigint | undefined) => ({
-  started: at !== undefined,
-  ...(at !== undefined && { startedAtUnixNs: String(at) }),
-})
-
-const wireInit = ({ pid, startTime }: ProcessIdentity): InitProcess => ({ pid, startTime: String(startTime) })
-
-async function attempt(report: Report, what: string, work: () => Promise<void> | void | undefined): Promise<void> {
-  try {
-    await work()
-  } catch (error) {
-    report(`cannot ${what}: ${isErrno(error) ? error.code : String(error)}`)
-  }
-}
