@@ -15,7 +15,7 @@ const check = (directory: string): Promise<{ code: unknown; stderr: string }> =>
     )
   })
 
-test('the committed code is what api.proto generates', async () => {
+test('the committed code is what the .proto files generate', async () => {
   assert.deepEqual(await staleFiles(), [])
 })
 
@@ -29,5 +29,5 @@ test('generated code passes the check; a changed and a superfluous file do not',
   await writeFile(join(directory, 'old.ts'), '')
   const { code, stderr } = await check(directory)
   assert.equal(code, 1)
-  assert.match(stderr, /api\.ts' is not what proto\/cri\/api\.proto generates\n.*old\.ts'/)
+  assert.match(stderr, /api\.ts' is not what the \.proto files generate\n.*old\.ts'/)
 })
