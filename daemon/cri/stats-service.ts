@@ -26,7 +26,7 @@ export const statsService = (parts: Parts, unary: Unary, streaming: Streaming) =
     encoded(await listContainerStats(parts, filter), (reading) => encoder.container(reading))
   const sandboxes = async (filter: ListPodSandboxStatsRequest['filter']) =>
     encoded(await listSandboxStats(parts, filter), (reading) => encoder.sandbox(reading))
-  const descriptors = familiesOf(parts.host).map(metricDescriptor)
+  const descriptors = familiesOf(parts.specHost).map(metricDescriptor)
   const metricsEncoder = new MetricsEncoder()
   const metrics = async function* () {
     for await (const each of collectMetrics(parts)) yield metricsEncoder.sandbox(each)

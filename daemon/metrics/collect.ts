@@ -1,8 +1,8 @@
 /** Readings of the pods and containers that run, for metrics. What vanishes while it is read is left out. */
-import type { HostFacts } from '#linux/host-facts.ts'
 import type { InterfaceCounters } from '#linux/net-counters.ts'
 import { messageOf } from '#proto/errors.ts'
 import { type Container, resourcesOf } from '../container/container.ts'
+import type { SpecHost } from '../oci/spec/host.ts'
 import type { Parts } from '../parts.ts'
 import type { Sandbox } from '../sandbox/sandbox.ts'
 import { liveContainers, type StatsNeeds } from '../stats/container-stats.ts'
@@ -36,8 +36,8 @@ export interface SandboxMetrics {
 }
 
 /** All families of this host, for the descriptors. */
-export function familiesOf(host: HostFacts): readonly Omit<Family<never>, 'samples'>[] {
-  const some = host.cgroup.controllers.has('hugetlb') ? [hugePageFailures] : []
+export function familiesOf({ hugetlb }: Pick<SpecHost, 'hugetlb'>): readonly Omit<Family<never>, 'samples'>[] {
+  const some = hugetlb ? [hugePageFailures] : []
   return [...cgroupFamilies, ...containerFamilies, ...some, ...networkFamilies]
 }
 
