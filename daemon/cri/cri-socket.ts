@@ -2,9 +2,10 @@
  * The unix socket on which clients find the daemon: made, looked after for as long as the daemon lives (an operator, or a
  * cleaner of /run, may take the file away), and removed at its end. A socket that somebody answers on is never touched.
  */
+import { type FSWatcher, watch } from 'node:fs'
 import { chmod, lstat, mkdir, unlink } from 'node:fs/promises'
 import { connect, createServer, type Server, type Socket } from 'node:net'
-import { dirname } from 'node:path'
+import { basename, dirname } from 'node:path'
 import { isErrno } from '#linux/errno.ts'
 import { messageOf, RuntimeError } from '#proto/errors.ts'
 import type { Log } from '#proto/log.ts'
@@ -14,8 +15,10 @@ export interface CriSocket {
   close(): Promise<void>
 }
 
-/** How often the file is looked at. A client that was cut off asks again for longer than this. */
-const lookEveryMs = 1_000
+/** How often the file is looked at while something is wrong. A client that was cut off asks again for longer than this. */
+const lookAgainMs = 1_000
+/** And while its directory tells of changes: an event can be lost. */
+const lookAnywayMs = 30_000
 
 /** @throws RuntimeError failed-precondition when the path is taken by another file, or by a process that answers */
 export async function openSocket(path: string, accept: (socket: Socket) => void, log: Log): Promise<CriSocket> {
@@ -41,22 +44,60 @@ export async function openSocket(path: string, accept: (socket: Socket) => void,
       problem = why
     }
   }
-  let looking = Promise.resolve()
-  let isLooking = false
-  const timer = setInterval(() => {
-    if (isLooking) return
-    isLooking = true
-    looking = lookAndTell().finally(() => {
-      isLooking = false
-    })
-  }, lookEveryMs).unref()
+  const lookout = keepLooking(path, lookAndTell, () => problem !== undefined)
   return {
     close: async () => {
-      clearInterval(timer)
-      await looking
+      await lookout.close()
       const isOurs = (await identityOf(path)) === bound.identity
       // Removes the file by its name: what another process has put there stays.
       if (isOurs) bound.server.close()
+    },
+  }
+}
+
+/** Looks when something happens to the file, and at times; one look after the other. */
+function keepLooking(path: string, look: () => Promise<void>, isWrong: () => boolean): { close(): Promise<void> } {
+  let watcher: FSWatcher | undefined
+  let timer: NodeJS.Timeout | undefined
+  let looking: Promise<void> | undefined
+  let isDue = false
+  let isClosed = false
+  const names = new Set<string | null>([basename(path), basename(dirname(path)), null])
+  const arm = () => {
+    watcher?.close()
+    try {
+      watcher = watch(dirname(path), { persistent: false }, (_event, name) => names.has(name) && soon())
+      watcher.on('error', () => {})
+    } catch {
+      // The directory is not there, or there are too many watches.
+      watcher = undefined
+    }
+  }
+  const soon = () => {
+    isDue = true
+    if (!looking) lookIn(0)
+  }
+  const lookIn = (ms: number) => {
+    clearTimeout(timer)
+    if (!isClosed) timer = setTimeout(run, ms).unref()
+  }
+  const run = () => {
+    if (isClosed || looking) return
+    isDue = false
+    // Before the look, so that nothing that happens after it is missed. The directory may be another one than the last time.
+    arm()
+    looking = look().finally(() => {
+      looking = undefined
+      lookIn(isDue ? 0 : watcher && !isWrong() ? lookAnywayMs : lookAgainMs)
+    })
+  }
+  run()
+  return {
+    close: async () => {
+      isClosed = true
+      clearTimeout(timer)
+      watcher?.close()
+      await looking
     },
   }
 }
