@@ -110,7 +110,7 @@ const fetchLayer = async (
   // Always after the layer's lock, so that two pulls cannot wait for each other.
   using _blob = await locks.take(`blob ${descriptor.digest}`, signal)
   await downloadInto(input, descriptor, slots, signal)
-  if (isEncrypted(descriptor.mediaType)) return unpackEncrypted(input, { diffId, descriptor }, signal)
+  if (isEncrypted(descriptor.mediaType)) return await unpackEncrypted(input, { diffId, descriptor }, signal)
   try {
     await checkCompression(input, descriptor)
     await layers.unpack({ diffId, blob: descriptor.digest, signal })

@@ -51,7 +51,7 @@ export async function stop(
   if (status.state !== 'created' && status.state !== 'running') return
   using operation = needs.operations.begin('StopContainer', record.id)
   operation.enter('signal')
-  if (status.state === 'created' && !status.init && !needs.watches.has(record.id)) return endUnstarted(container)
+  if (status.state === 'created' && !status.init && !needs.watches.has(record.id)) return await endUnstarted(container)
   const ended = needs.watches.ended(record.id)
   // A container that was never started has nothing to shut down in good order.
   const grace = status.state === 'created' ? 0 : graceMs

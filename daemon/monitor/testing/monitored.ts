@@ -174,7 +174,7 @@ export function monitorsOf(dir: string): number[] {
 }
 
 /** Waits until it is so; says whether it came to that. */
-export async function eventually(isSo: () => boolean | Promise<boolean>, timeoutMs = 10_000): Promise<boolean> {
+export async function eventually(isSo: () => boolean | Promise<boolean>, timeoutMs = 60_000): Promise<boolean> {
   const deadline = performance.now() + timeoutMs
   while (!(await isSo())) {
     if (performance.now() > deadline) return false
