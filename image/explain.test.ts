@@ -26,6 +26,9 @@ const explain = async (
       ...testConfig,
       registriesConf: join(dir, 'registries.conf'),
       certsDirs: [dir],
+      ...(files['policy.json'] !== undefined && {
+        signatures: { ...testConfig.signatures, policyFile: join(dir, 'policy.json') },
+      }),
       ...more,
       credentials: {
         ...testConfig.credentials,
@@ -47,6 +50,17 @@ const stored = (...names: string[]): string =>
   JSON.stringify({ auths: Object.fromEntries(names.map((name) => [name, { auth: encoded }])) })
 
 suite('cricket image explain', () => {
+  test('says which signatures the policy wants, and what is wrong with it', async () => {
+    const scopes = { 'r.example/team': [{ type: 'reject' }], 'r.example': [{ type: 'insecureAcceptAnything' }] }
+    const policy = JSON.stringify({ default: [{ type: 'reject' }], transports: { docker: scopes } })
+    const told = await explain({ 'policy.json': policy }, 'r.example/team/app:1')
+    assert.match(told, /^ {2}signatures: reject, by transports\.docker\."r\.example\/team" of "policy\.json"$/m)
+    assert.doesNotMatch(await explain({ 'policy.json': policy }, 'r.example/other:1'), /signatures/)
+    await assert.rejects(explain({ 'policy.json': '{}' }, 'r.example/app'), (error) =>
+      isKind(error, 'failed-precondition'),
+    )
+  })
+
   test('of a reference about which nobody said anything', async () => {
     assert.equal(
       await explain({}, 'busybox'),

@@ -6,6 +6,8 @@
 import { silentLog } from '#proto/log.ts'
 import { credentialPlaces, isForPodsSecret } from './credentials/find-credentials.ts'
 import type { ImagesConfig } from './images-config.ts'
+import { requirementsFor } from './policy/match-scope.ts'
+import { Policies } from './policy/policies.ts'
 import { canonical, type ImageReference } from './reference.ts'
 import { Registries } from './registries/registries.ts'
 import type { Endpoint } from './registries/route.ts'
@@ -36,6 +38,7 @@ const explainOne = (config: ImagesConfig, registries: Registries, reference: Ima
   const lines = [
     canonical(reference),
     `  rule: ${rule}`,
+    ...wanted(config, reference, asker).map((line) => `  signatures: ${line}`),
     ...passedOver.map((file) => `  not heard: ${file}`),
     ...endpoints.flatMap((endpoint, index) => {
       const [first, ...more] = describe(config, registries, reference, endpoint, asker)
@@ -43,6 +46,15 @@ const explainOne = (config: ImagesConfig, registries: Registries, reference: Ima
     }),
   ]
   return lines.map((line) => `${line}\n`).join('')
+}
+
+/** What the signature policy wants of the image; nothing when it takes any. @throws RuntimeError when the policy is broken */
+const wanted = ({ signatures }: ImagesConfig, reference: ImageReference, { namespace }: Asker): string[] => {
+  const { policyFile: file, policyDir: namespaceDir } = signatures
+  const { policy } = new Policies({ file, namespaceDir, log: silentLog }).for(namespace)
+  const { scope, requirements } = requirementsFor(policy, reference)
+  const types = requirements.map(({ type }) => type).filter((type) => type !== 'insecureAcceptAnything')
+  return types.length === 0 ? [] : [`${types.join(' and ')}, by ${scope} of "${policy.files[0]}"`]
 }
 
 const describe = (

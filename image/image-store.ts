@@ -20,7 +20,6 @@ import { type LoadNeeds, type LoadRequest, loadImages } from './load/load-images
 import { type OperationSnapshot, Operations } from './operations.ts'
 import { pinnedBy } from './pinned.ts'
 import { hostPlatform } from './platform.ts'
-import { Policies } from './policy/policies.ts'
 import { Trust } from './policy/trust.ts'
 import { type PullNeeds, pullImage } from './pull-image.ts'
 import { canonical, type ImageReference, isShortName } from './reference.ts'
@@ -70,7 +69,6 @@ export class Images {
   readonly #exchange: HttpExchange
   readonly #registries: Registries
   readonly #sources: RegistrySources
-  readonly #policies: Policies
   readonly #trust: Trust
   readonly #isPinned: (image: ImageRecord) => boolean
   /** Readers who must not wait see a changed configuration a little later than pulls do. */
@@ -95,12 +93,9 @@ export class Images {
       await lookAround().catch((error) => log.warn('Cannot look at image stores', { why: messageOf(error) }))
     }
     this.#looking = setInterval(() => void look(), LOOK_MS).unref()
-    const { policyFile: file, policyDir: namespaceDir, placesDir, verifiers } = config.signatures
     this.#isPinned = pinnedBy(config.pinned)
-    this.#policies = new Policies({ file, namespaceDir, log })
-    this.#policies.check()
     const http = { exchange: this.#exchange, timing }
-    this.#trust = new Trust({ policies: this.#policies, evidence, placesDir, verifiers, http, log })
+    this.#trust = new Trust({ settings: config.signatures, evidence, http, log })
     const { blobs, layers } = storage
     this.#needs = {
       blobs,
@@ -134,7 +129,7 @@ export class Images {
 
   /** Pulls of different namespaces are one where namespaces have no credentials and no signature policy of their own. */
   #namespaceKey(namespace: string | undefined): string | undefined {
-    const isOne = this.#input.config.credentials.namespaceAuthDir === undefined && !this.#policies.areNamespaced
+    const isOne = this.#input.config.credentials.namespaceAuthDir === undefined && !this.#trust.isNamespaced
     return isOne ? undefined : namespace
   }
 
@@ -168,7 +163,7 @@ export class Images {
 
   /** What is wrong with signature policies now; what was good before is in effect. */
   policyProblems(): readonly string[] {
-    return this.#policies.problems()
+    return this.#trust.problems()
   }
 
   /** What is in effect of the registry configuration, and what is wrong with it. */

@@ -117,7 +117,7 @@ type Sealed = Pick<z.infer<typeof jweFields>, 'protected' | 'iv' | 'ciphertext' 
 const openContent = (sealed: Sealed, { enc = '' }: Header, key: Buffer | undefined): Buffer | undefined => {
   const bits = Number(/^A(128|192|256)GCM$/.exec(enc)?.[1])
   const tag = decode(sealed.tag)
-  if (key === undefined || key.length * 8 !== bits || tag.length !== 16) return undefined
+  if (key === undefined || key.length * 8 !== bits) return undefined
   const algorithm = `aes-${bits}-gcm` as 'aes-256-gcm'
   const decipher = createDecipheriv(algorithm, key, decode(sealed.iv), { authTagLength: 16 })
   decipher.setAAD(Buffer.from(sealed.protected, 'latin1'))

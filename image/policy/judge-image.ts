@@ -5,7 +5,6 @@ import type { ImageReference } from '../reference.ts'
 import { readClaim } from '../signatures/claim.ts'
 import { BadSignature, type Claim, type Evidence } from '../signatures/evidence.ts'
 import { verifyOpenpgp } from '../signatures/verify-openpgp.ts'
-import { verifyBundle, verifyCosign } from '../signatures/verify-sigstore.ts'
 import { identityMatches } from './match-identity.ts'
 import type { Requirement, Requirements, SignedBy, SigstoreSigned } from './policy.ts'
 
@@ -83,6 +82,8 @@ const claimsOf = async (
     const message = Buffer.from(evidence.message, 'base64')
     return [readClaim(await verifyOpenpgp(message, requirement.keyrings, signal), 'simple')]
   }
+  // Loads libraries that most nodes never need.
+  const { verifyBundle, verifyCosign } = await import('../signatures/verify-sigstore.ts')
   if (evidence.kind === 'cosign') return verifyCosign(evidence, requirement)
   return evidence.kind === 'bundle' ? verifyBundle(evidence.json, requirement) : []
 }

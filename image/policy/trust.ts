@@ -8,6 +8,7 @@ import type { Log } from '#proto/log.ts'
 import type { Digest } from '#storage/digest.ts'
 import type { ImageId } from '../image-id.ts'
 import type { ImageRecord } from '../image-record.ts'
+import type { SignatureSettings } from '../images-config.ts'
 import type { Descriptor } from '../manifest.ts'
 import { canonical, type ImageReference, parseReference } from '../reference.ts'
 import type { Evidence } from '../signatures/evidence.ts'
@@ -15,18 +16,15 @@ import type { EvidenceStore, Testimony } from '../signatures/evidence-store.ts'
 import { fetchAttachments, type SignatureSource } from '../signatures/fetch-attachments.ts'
 import { fetchLookaside, type LookasideInput } from '../signatures/fetch-lookaside.ts'
 import { signaturePlaces } from '../signatures/registries-d.ts'
-import { runVerifiers, type VerifierSettings } from '../verifiers/run-verifiers.ts'
+import { runVerifiers } from '../verifiers/run-verifiers.ts'
 import { judgeImage, needSignatures } from './judge-image.ts'
 import { requirementsFor, requirementsForFile } from './match-scope.ts'
-import type { ChosenPolicy, Policies } from './policies.ts'
+import { type ChosenPolicy, Policies } from './policies.ts'
 import { ACCEPT_ALL } from './policy.ts'
 
 export interface TrustInput {
-  readonly policies: Policies
+  readonly settings: SignatureSettings
   readonly evidence: EvidenceStore
-  /** containers-registries.d(5). */
-  readonly placesDir: string
-  readonly verifiers: VerifierSettings
   readonly http: Omit<LookasideInput, 'log'>
   readonly log: Log
 }
@@ -53,11 +51,26 @@ const MAX_VERDICTS = 4096
 
 export class Trust {
   readonly #input: TrustInput
+  readonly #policies: Policies
   /** Uses that were found good, by image, name and policy. */
   readonly #good = new Set<string>()
 
+  /** @throws RuntimeError failed-precondition when a policy is broken */
   constructor(input: TrustInput) {
+    const { policyFile, policyDir, log } = { ...input.settings, ...input }
     this.#input = input
+    this.#policies = new Policies({ file: policyFile, namespaceDir: policyDir, log })
+    this.#policies.check()
+  }
+
+  /** Whether namespaces can differ. */
+  get isNamespaced(): boolean {
+    return this.#policies.areNamespaced
+  }
+
+  /** What is wrong with policies now; what was good before is in effect. */
+  problems(): readonly string[] {
+    return this.#policies.problems()
   }
 
   /**
@@ -69,8 +82,8 @@ export class Trust {
     { reference, namespace, source, top, trail }: Arrival,
     signal: AbortSignal,
   ): Promise<Partial<Testimony>> {
-    const { policies, verifiers } = this.#input
-    const { policy } = policies.for(namespace)
+    const { verifiers } = this.#input.settings
+    const { policy } = this.#policies.for(namespace)
     const { scope, requirements } = requirementsFor(policy, reference)
     const log = this.#input.log.child({ image: canonical(reference) })
     const needs = {
@@ -91,15 +104,16 @@ export class Trust {
 
   /** Before an image of a file is unpacked. @param transport "oci", "oci-archive", "docker-archive" */
   admitFile(transport: string, path: string): Partial<Testimony> {
-    const { policy } = this.#input.policies.for(undefined)
+    const { policy } = this.#policies.for(undefined)
     const { scope, requirements } = requirementsForFile(policy, transport, path)
     if (requirements.every(({ type }) => type === 'insecureAcceptAnything'))
       return { loadedFrom: [{ transport, path }] }
     throw refused(path, scope, `"${transport}" may not be loaded from there`)
   }
 
-  /** Keeps what speaks for an image, before the image can be found. */
+  /** Keeps what speaks for an image, before the image can be found. Most have nothing, and cost nothing. */
   async remember(id: ImageId, found: Partial<Testimony>): Promise<void> {
+    if (!found.signatures?.length && !found.loadedFrom?.length) return
     await this.#input.evidence.add(id, found)
   }
 
@@ -112,7 +126,7 @@ export class Trust {
    * @throws RuntimeError signature-validation-failed
    */
   async admitUse(image: ImageRecord, use: Use): Promise<void> {
-    const chosen = this.#input.policies.for(use.namespace)
+    const chosen = this.#policies.for(use.namespace)
     if (chosen.policy === ACCEPT_ALL) return
     const names = namesOf(image, use)
     const key = JSON.stringify([image.id, names.map(canonical), chosen.version])
@@ -152,8 +166,8 @@ export class Trust {
     },
     signal: AbortSignal,
   ): Promise<Evidence[]> {
-    const { placesDir, http } = this.#input
-    const { lookaside, useAttachments } = signaturePlaces(placesDir, reference)
+    const { http, settings } = this.#input
+    const { lookaside, useAttachments } = signaturePlaces(settings.placesDir, reference)
     const simple =
       needs.simple && lookaside
         ? await fetchLookaside({ ...http, log }, lookaside, { path: reference.path, digest }, signal)

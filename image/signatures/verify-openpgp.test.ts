@@ -36,6 +36,10 @@ suite('an OpenPGP message', { skip: !hasGpg() && 'host lacks gpg' }, () => {
     await refused(verifyOpenpgp(Buffer.from('nothing'), ring), /NODATA|no signature/)
     await refused(verifyOpenpgp(Buffer.alloc(0), ring), /no signature|NODATA/)
     await refused(verifyOpenpgp(Buffer.concat([plain, plain]), ring), /UNEXPECTED|not one message|BAD|no signature/)
+    await gpg.addKey('two@example.test')
+    const rings = [...ring, await gpg.exportKey('two@example.test')]
+    const both = await gpg.sign(content, 'one@example.test', ['--local-user', 'two@example.test', '--sign'])
+    await refused(verifyOpenpgp(both, rings), /not one message with one good signature/)
     const stored = await gpg.sign(content, 'one@example.test', ['--store'])
     await refused(verifyOpenpgp(stored, ring), /no signature|NODATA|not one message/)
     const detached = await gpg.sign(content, 'one@example.test', ['--detach-sign'])

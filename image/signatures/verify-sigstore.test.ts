@@ -142,6 +142,11 @@ suite('a signature by a certificate', { skip: !hasOpenssl() && 'host lacks opens
     const strange = await authority.certify(key, { san: 'DNS:ci.test', more: '1.2.3.4=critical,ASN1:NULL' })
     await refused(verifyCosign(signedWith(strange), by(signer)), /unknown critical extension 1\.2\.3\.4/)
 
+    // Of the same name, and not signed by it.
+    await using namesake = await SigningAuthority.make()
+    const unsigned = await namesake.certify(key, { san: 'DNS:ci.test', more: 'authorityKeyIdentifier=none' })
+    await refused(verifyCosign(signedWith(unsigned), by(signer)), /leads to no root/)
+
     // A signer is no authority, and authorities keep to what their own allow.
     const noAuthority = await authority.below('none', 'basicConstraints=critical,CA:FALSE\n')
     const forged = await noAuthority.certify(key, { san: 'DNS:ci.test' })
