@@ -1,7 +1,7 @@
 /** Images after power cuts: a pull, a tag that moves, removals, collections. */
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
-import { describe, it } from 'node:test'
+import { after, describe, it } from 'node:test'
 import { linux } from '#linux/linux.ts'
 import { silentLog } from '#proto/log.ts'
 import { openStorage } from '#storage/storage.ts'
@@ -108,9 +108,10 @@ const judge = async (root: string, told: ReadonlySet<string>, story: Told): Prom
   }
 }
 
+const { recording, result: story } = await recordStory({ after }, tellStory)
+
 describe('images whose power is cut', () => {
   it('are whole or not there, and a tag means the old or the new', async (t) => {
-    const { recording, result: story } = await recordStory(t, tellStory)
     const tried = await tryStates(recording, { perCut: 5, seed: 1 }, (root, told) => judge(root, told, story))
     t.diagnostic(`${recording.log.length} changes, ${tried.states} states, ${tried.distinct} of them different`)
     assert.deepEqual(tried.illegal, [])
@@ -122,11 +123,10 @@ describe('images whose power is cut', () => {
     ['of layers before the record', /^sync (all|\/storage\/layers)$/],
   ] as const)
     it(`would be caught without the sync ${what}`, async (t) => {
-      const { recording, result: story } = await recordStory(t, tellStory)
       const forgetful = forgetting(recording, (text) => pattern.test(text))
       const { illegal } = await tryStates(
         forgetful,
-        { perCut: 20, seed: 1 },
+        { perCut: 8, seed: 1 },
         (root, told) => judge(root, told, story),
         1,
       )

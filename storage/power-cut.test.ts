@@ -1,13 +1,14 @@
 /** A storage after power cuts at every moment, in the states that a disk may then be in (P1, P2, P3). power-cut.long.ts tries all of them. */
 import assert from 'node:assert/strict'
-import { describe, it } from 'node:test'
+import { after, describe, it } from 'node:test'
 import { recordStory } from './testing/power-cut/record-story.ts'
 import { judgeStorage, tellStory } from './testing/power-cut/storage-story.ts'
 import { forgetting, tryStates } from './testing/power-cut/try-states.ts'
 
+const { recording, result: looks } = await recordStory({ after }, tellStory)
+
 describe('a storage whose power is cut', () => {
   it('has all that it said it has, and nothing by half', async (t) => {
-    const { recording, result: looks } = await recordStory(t, tellStory)
     const tried = await tryStates(recording, { perCut: 8, seed: 1 }, (root, told) => judgeStorage(root, told, looks))
     t.diagnostic(`${recording.log.length} changes, ${tried.states} states, ${tried.distinct} of them different`)
     assert.deepEqual(tried.illegal, [])
@@ -22,7 +23,6 @@ describe('a storage whose power is cut', () => {
     ['the sync of the directories', /^sync (top|\/storage)$/],
   ] as const)
     it(`would be caught without ${what}`, async (t) => {
-      const { recording, result: looks } = await recordStory(t, tellStory)
       const forgetful = forgetting(recording, (text) => pattern.test(text))
       const judge = (root: string, told: ReadonlySet<string>) => judgeStorage(root, told, looks)
       const { illegal } = await tryStates(forgetful, { perCut: 8, seed: 1 }, judge, 1)
@@ -30,8 +30,7 @@ describe('a storage whose power is cut', () => {
       t.diagnostic(illegal[0] ?? '')
     })
 
-  it('would be caught without the sync between the renaming and the deleting of a layer', async (t) => {
-    const { recording, result: looks } = await recordStory(t, tellStory)
+  it('would be caught without the sync between the renaming and the deleting of a layer', async () => {
     const removal = recording.log.findIndex((change) => change.is === 'told' && change.what.startsWith('drops sha256'))
     const forgetful = forgetting(recording, (text, index) => index > removal && /(layers|trash)$/.test(text))
     const judge = (root: string, told: ReadonlySet<string>) => judgeStorage(root, told, looks)

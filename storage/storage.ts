@@ -1,12 +1,10 @@
 /** The storage of one daemon: blobs, layers and rootfs below one root directory, which no second process may open. */
 import { statSync } from 'node:fs'
 import { mkdir } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { removeUnfinishedWrites } from '#linux/atomic-file.ts'
-import { isErrno } from '#linux/errno.ts'
 import type { Linux } from '#linux/linux.ts'
 import type { ProjectLimits } from '#linux/project-quota.ts'
-import { RuntimeError } from '#proto/errors.ts'
 import type { Log } from '#proto/log.ts'
 import { AdditionalLayers } from './additional-layers.ts'
 import { BlobStore } from './blob-store.ts'
@@ -18,12 +16,14 @@ import { type Collected, collectGarbage } from './collect-garbage.ts'
 import type { DiffId } from './digest.ts'
 import { FixUpStore } from './fix-up-store.ts'
 import { LayerStore } from './layer-store.ts'
-import { checkVersion, createDirectories, type Layout, layoutOf } from './layout.ts'
+import { checkVersion, createDirectories, layoutOf } from './layout.ts'
+import { releaseAll, takeLocks } from './locks.ts'
 import { Quarantine } from './quarantine.ts'
 import { RootfsStore } from './rootfs-store.ts'
 import { DEFAULT_SNAPSHOT_OPTIONS, openDrivers, type SnapshotOptions } from './snapshot/open-drivers.ts'
 import { Projects } from './snapshot/projects.ts'
 import { TreeCopies } from './snapshot/tree-copies.ts'
+import { sweepMounts } from './sweep-mounts.ts'
 import { makeDirectory } from './sync-directory.ts'
 import { syncRoot } from './sync-root.ts'
 import { startPool } from './tar/confine.ts'
@@ -92,6 +92,7 @@ export interface StorageCounters {
   readonly quarantined: number
   /** Half-made and half-removed trees of an earlier process. */
   readonly swept: number
+  readonly sweptMounts: number
 }
 
 /** Unpacking keeps a core busy and inflating another; more at once only costs memory. */
@@ -136,6 +137,8 @@ export const openStorage = async (options: StorageOptions): Promise<Storage> => 
     const containersTrash =
       layout.containersTrash === layout.trash ? trash : new Trash(layout.containersTrash, sweepers, log)
     const quarantine = new Quarantine(layout.quarantine, log)
+    const nobodys = new Set([layout.temp, layout.trash, layout.containersTemp, layout.containersTrash])
+    const mounts = await sweepMounts(linux, log, [...nobodys])
     await trash.resume()
     if (containersTrash !== trash) await containersTrash.resume()
     await trash.takeContent(layout.temp)
@@ -194,14 +197,15 @@ export const openStorage = async (options: StorageOptions): Promise<Storage> => 
       collectGarbage: ({ keep }) => collectGarbage({ keep, layers, fixUps, rootfs, log }),
       check: async (stacks, signal) => {
         await manifests.made()
-        const mounts = drivers.chosen.name === 'overlay'
-        const looking = { layout, linux, workers: readers, stacks, mounts, additional }
+        const canMount = drivers.chosen.name === 'overlay'
+        const looking = { layout, linux, workers: readers, stacks, mounts: canMount, additional }
         return checkStorage({ ...looking, ...(signal && { signal }) })
       },
       repair: (findings) => repairStorage({ findings, blobs, layers, fixUps, quarantine }),
       refreshAdditional: () => others.refresh(),
       counters: () => ({
         quarantined: quarantine.taken,
+        sweptMounts: mounts,
         swept: trash.found + (containersTrash === trash ? 0 : containersTrash.found),
       }),
       trashEmptied: async () => {
@@ -222,36 +226,5 @@ export const openStorage = async (options: StorageOptions): Promise<Storage> => 
     await closePools()
     releaseAll(locks)
     throw error
-  }
-}
-
-export interface Lock {
-  release(): void
-}
-
-const releaseAll = (locks: readonly Lock[]): void => {
-  for (const lock of locks) lock.release()
-}
-
-const takeLocks = (layout: Layout, linux: Linux): Lock[] => {
-  const locks: Lock[] = []
-  try {
-    for (const path of new Set([layout.lock, layout.containersLock])) locks.push(takeLock(path, linux))
-    return locks
-  } catch (error) {
-    releaseAll(locks)
-    throw error
-  }
-}
-
-/** Throws failed-precondition when another process has it. */
-export const takeLock = (path: string, linux: Linux): Lock => {
-  try {
-    return linux.lockFile(path)
-  } catch (error) {
-    if (!isErrno(error, 'EWOULDBLOCK')) throw error
-    throw new RuntimeError('failed-precondition', `Storage "${dirname(path)}" is in use by another process`, {
-      cause: error,
-    })
   }
 }

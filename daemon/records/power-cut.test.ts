@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { test } from 'node:test'
+import { after, test } from 'node:test'
 import * as z from 'zod'
 import { linux } from '#linux/linux.ts'
 import { silentLog } from '#proto/log.ts'
@@ -67,8 +67,9 @@ const judge = async (root: string, told: ReadonlySet<string>): Promise<string[]>
   return [...wrong, ...aside.filter((name) => !name.includes('status')).map((name) => `${name} was put aside`)]
 }
 
+const { recording } = await recordStory({ after }, tellStory)
+
 test('records after a power cut are those of before or of after, and none is lost', async (t) => {
-  const { recording } = await recordStory(t, tellStory)
   const tried = await tryStates(recording, { perCut: 30, seed: 1 }, judge)
   t.diagnostic(`${recording.log.length} changes, ${tried.states} states, ${tried.distinct} of them different`)
   assert.deepEqual(tried.illegal, [])
@@ -81,7 +82,6 @@ for (const [what, pattern] of [
   ['of the names in an object', /^sync \/things\/\w+$/],
 ] as const)
   test(`records would be caught without the sync ${what}`, async (t) => {
-    const { recording } = await recordStory(t, tellStory)
     const { illegal } = await tryStates(
       forgetting(recording, (text) => pattern.test(text)),
       { perCut: 30, seed: 1 },

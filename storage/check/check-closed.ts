@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs'
 import type { Linux } from '#linux/linux.ts'
 import { layoutOf, requireVersion } from '../layout.ts'
-import { takeLock } from '../storage.ts'
+import { takeLock } from '../locks.ts'
 import { startPool } from '../tar/confine.ts'
 import { WorkerPool } from '../tar/worker-pool.ts'
 import { checkStorage, type Stack } from './check-storage.ts'
