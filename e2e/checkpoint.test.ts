@@ -540,6 +540,8 @@ describe('checkpoints', { skip: isPeer && 'ours' }, () => {
       const outside = join(dir, 'outside.tar')
       writeFileSync(outside, '')
       symlinkSync(outside, archive('link.tar'))
+      symlinkSync('../outside.tar', archive('relative.tar'))
+      symlinkSync('good.tar', archive('inside.tar'))
       symlinkSync(dir, archive('up'))
       writeFileSync(archive('shared.tar'), '')
       chmodSync(archive('shared.tar'), 0o666)
@@ -551,6 +553,7 @@ describe('checkpoints', { skip: isPeer && 'ours' }, () => {
       execFileSync('mkfifo', [archive('pipe')])
       for (const path of [
         ...['/etc/shadow', outside, `${archives}/../outside.tar`, archive('link.tar'), archive('up/outside.tar')],
+        ...[archive('relative.tar'), archive('inside.tar')],
         ...[archive('shared.tar'), archive('foreign.tar'), archive('open/x.tar'), archive('pipe'), archive('open')],
       ]) {
         await assert.rejects(create(path), failsWith(PERMISSION_DENIED, /image/), path)

@@ -94,6 +94,8 @@ describe('packing a directory', () => {
     execFileSync('mknod', [join(tree, 'd/null'), 'c', '1', '3'])
     writeFileSync(join(tree, `d/${'long'.repeat(60)}`), 'x')
     const { path, packed } = await packTo(temporary, tree)
+    const bytes = readFileSync(path)
+    assert.deepEqual([bytes.includes('user.note'), bytes.includes('trusted.')], [true, false])
     assert.deepEqual([packed.whiteouts, packed.opaque], [['gone'], ['d/deep']])
     const layer = await temporary.unpack(readFileSync(path))
     const ours = describeTree(tree).filter((line) => !line.startsWith('./gone'))
