@@ -5,6 +5,9 @@ import type { Config } from './config/schema.ts'
 /** Helpers ask cloud services over the network; the kubelet waits for two minutes in all. */
 const HELPER_DEADLINE_MS = 30_000
 
+/** Where containers/image, Podman and CRI-O have theirs. */
+const USUAL_POLICY = '/etc/containers/policy.json'
+
 /** @param insecureRegistries follows the configuration when that is read again */
 export function imagesConfig(
   image: Config['image'],
@@ -31,6 +34,7 @@ export function imagesConfig(
     },
     signatures: {
       policyFile: image.signaturePolicy,
+      usualPolicyFile: USUAL_POLICY,
       policyDir: image.signaturePolicyDir,
       placesDir: image.signaturePlaces,
       verifiers: { dir: image.verifierDir, most: image.maxVerifiers, deadlineMs: image.verifierTimeoutSeconds * 1000 },

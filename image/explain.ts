@@ -7,7 +7,7 @@ import { silentLog } from '#proto/log.ts'
 import { credentialPlaces, isForPodsSecret } from './credentials/find-credentials.ts'
 import type { ImagesConfig } from './images-config.ts'
 import { requirementsFor } from './policy/match-scope.ts'
-import { Policies } from './policy/policies.ts'
+import { policiesOf } from './policy/policies.ts'
 import { canonical, type ImageReference } from './reference.ts'
 import { Registries } from './registries/registries.ts'
 import type { Endpoint } from './registries/route.ts'
@@ -50,8 +50,7 @@ const explainOne = (config: ImagesConfig, registries: Registries, reference: Ima
 
 /** What the signature policy wants of the image; nothing when it takes any. @throws RuntimeError when the policy is broken */
 const wanted = ({ signatures }: ImagesConfig, reference: ImageReference, { namespace }: Asker): string[] => {
-  const { policyFile: file, policyDir: namespaceDir } = signatures
-  const { policy } = new Policies({ file, namespaceDir, log: silentLog }).for(namespace)
+  const { policy } = policiesOf(signatures, silentLog).for(namespace)
   const { scope, requirements } = requirementsFor(policy, reference)
   const types = requirements.map(({ type }) => type).filter((type) => type !== 'insecureAcceptAnything')
   return types.length === 0 ? [] : [`${types.join(' and ')}, by ${scope} of "${policy.files[0]}"`]

@@ -24,8 +24,9 @@ export interface ImagesConfig {
 
 /** By what it is decided which images may come here and run. */
 export interface SignatureSettings {
-  /** containers-policy.json. Not set: the usual file if it is there, otherwise everything is accepted. */
+  /** containers-policy.json. Not set: `usualPolicyFile` if it is there, otherwise everything is accepted. */
   readonly policyFile: string | undefined
+  readonly usualPolicyFile: string | undefined
   /** `<namespace>.json` in place of it for the images of a namespace. */
   readonly policyDir: string | undefined
   /** containers-registries.d: where OpenPGP signatures lie. May be absent. */

@@ -8,16 +8,23 @@ import { join } from 'node:path'
 import { isErrno } from '#linux/errno.ts'
 import { messageOf, RuntimeError } from '#proto/errors.ts'
 import type { Log } from '#proto/log.ts'
+import type { SignatureSettings } from '../images-config.ts'
 import { ACCEPT_ALL, type Policy } from './policy.ts'
 import { readPolicy } from './read-policy.ts'
 
 export interface PoliciesInput {
-  /** containers-policy.json(5). Not set: DEFAULT_FILE if there is one, otherwise everything is accepted. */
+  /** containers-policy.json(5). Not set: `fallback`. */
   readonly file: string | undefined
+  /** Counts if it is there; otherwise everything is accepted. */
+  readonly fallback: string | undefined
   /** Holds `<namespace>.json`, each for the images of that namespace in place of `file`. */
   readonly namespaceDir: string | undefined
   readonly log: Log
 }
+
+/** Those that an operator has set. */
+export const policiesOf = ({ policyFile, usualPolicyFile, policyDir }: SignatureSettings, log: Log): Policies =>
+  new Policies({ file: policyFile, fallback: usualPolicyFile, namespaceDir: policyDir, log })
 
 export interface ChosenPolicy {
   readonly policy: Policy
@@ -25,7 +32,6 @@ export interface ChosenPolicy {
   readonly version: string
 }
 
-const DEFAULT_FILE = '/etc/containers/policy.json'
 /** What Kubernetes allows for a namespace. Anything else could name a file elsewhere. */
 const NAMESPACE = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/
 
@@ -73,9 +79,10 @@ export class Policies {
   }
 
   #ofNode(): ChosenPolicy {
-    const { file } = this.#input
+    const { file, fallback } = this.#input
     if (file !== undefined) return this.#load(file)
-    return isThere(DEFAULT_FILE) ? this.#load(DEFAULT_FILE) : { policy: ACCEPT_ALL, version: 'none' }
+    const isFound = fallback !== undefined && isThere(fallback)
+    return isFound ? this.#load(fallback) : { policy: ACCEPT_ALL, version: 'none' }
   }
 
   #ofNamespace(namespace: string | undefined): ChosenPolicy | undefined {

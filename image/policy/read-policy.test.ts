@@ -130,7 +130,7 @@ suite('a signature policy', () => {
   test('that breaks keeps its last good state; one that never was good lets nothing through', async () => {
     const file = await write({ default: [{ type: 'reject' }] }, 'live.json')
     const logged: string[] = []
-    const policies = new Policies({ file, namespaceDir: undefined, log: recordingLog(logged) })
+    const policies = new Policies({ fallback: undefined, file, namespaceDir: undefined, log: recordingLog(logged) })
     policies.check()
     const first = policies.for(undefined)
     assert.equal(first.policy.default[0]?.type, 'reject')
@@ -140,7 +140,12 @@ suite('a signature policy', () => {
     await write({ default: accept }, 'live.json')
     assert.equal(policies.for(undefined).policy.default[0]?.type, 'insecureAcceptAnything')
     assert.notEqual(policies.for(undefined).version, first.version)
-    const never = new Policies({ file: join(dir, 'absent.json'), namespaceDir: undefined, log: recordingLog([]) })
+    const never = new Policies({
+      fallback: undefined,
+      file: join(dir, 'absent.json'),
+      namespaceDir: undefined,
+      log: recordingLog([]),
+    })
     assert.throws(() => never.check(), /absent\.json/)
     assert.throws(
       () => never.for(undefined),
@@ -148,11 +153,20 @@ suite('a signature policy', () => {
     )
   })
 
+  test('in the usual place counts where none is set, if it is there', async () => {
+    const fallback = join(dir, 'usual.json')
+    const policies = new Policies({ file: undefined, fallback, namespaceDir: undefined, log: recordingLog([]) })
+    policies.check()
+    assert.equal(policies.for(undefined).policy.default[0]?.type, 'insecureAcceptAnything')
+    await write({ default: [{ type: 'reject' }] }, 'usual.json')
+    assert.equal(policies.for(undefined).policy.default[0]?.type, 'reject')
+  })
+
   test('of a namespace stands in place of the node’s, and only files of that directory are read', async () => {
     const file = await write({ default: accept }, 'node.json')
     const namespaceDir = await mkdtemp(join(dir, 'ns-'))
     await writeFile(join(namespaceDir, 'prod.json'), JSON.stringify({ default: [{ type: 'reject' }] }))
-    const policies = new Policies({ file, namespaceDir, log: recordingLog([]) })
+    const policies = new Policies({ fallback: undefined, file, namespaceDir, log: recordingLog([]) })
     policies.check()
     const first = (namespace?: string) => policies.for(namespace).policy.default[0]?.type
     assert.deepEqual(
@@ -167,6 +181,9 @@ suite('a signature policy', () => {
       )
     }
     await writeFile(join(namespaceDir, 'broken.json'), '{}')
-    assert.throws(() => new Policies({ file, namespaceDir, log: recordingLog([]) }).check(), /broken\.json.*default/)
+    assert.throws(
+      () => new Policies({ fallback: undefined, file, namespaceDir, log: recordingLog([]) }).check(),
+      /broken\.json.*default/,
+    )
   })
 })

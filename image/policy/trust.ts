@@ -19,7 +19,7 @@ import { signaturePlaces } from '../signatures/registries-d.ts'
 import { runVerifiers } from '../verifiers/run-verifiers.ts'
 import { judgeImage, needSignatures } from './judge-image.ts'
 import { requirementsFor, requirementsForFile } from './match-scope.ts'
-import { type ChosenPolicy, Policies } from './policies.ts'
+import { type ChosenPolicy, type Policies, policiesOf } from './policies.ts'
 import { ACCEPT_ALL } from './policy.ts'
 
 export interface TrustInput {
@@ -57,9 +57,8 @@ export class Trust {
 
   /** @throws RuntimeError failed-precondition when a policy is broken */
   constructor(input: TrustInput) {
-    const { policyFile, policyDir, log } = { ...input.settings, ...input }
     this.#input = input
-    this.#policies = new Policies({ file: policyFile, namespaceDir: policyDir, log })
+    this.#policies = policiesOf(input.settings, input.log)
     this.#policies.check()
   }
 

@@ -20,6 +20,7 @@ suite('an OpenPGP message', { skip: !hasGpg() && 'host lacks gpg' }, () => {
     assert.deepEqual(await verifyOpenpgp(message, [one, dearmored(two)]), content)
     const both = Buffer.concat([await gpg.exportKey('one@example.test', { armor: true }), two])
     assert.deepEqual(await verifyOpenpgp(message, [dearmored(both)]), content)
+    assert.deepEqual(await verifyOpenpgp(message, [dearmored(await gpg.keybox())]), content)
     await refused(verifyOpenpgp(message, [one]), /NO_PUBKEY|ERRSIG/)
   })
 

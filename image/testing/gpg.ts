@@ -2,7 +2,7 @@
 
 import { execFile } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
@@ -29,6 +29,11 @@ export class Gpg implements AsyncDisposable {
   /** Binary, or as text. */
   async exportKey(email: string, { armor = false } = {}): Promise<Buffer> {
     return this.#gpg([...(armor ? ['--armor'] : []), '--export', email])
+  }
+
+  /** All keys, as gpg itself keeps them. */
+  keybox(): Promise<Buffer> {
+    return readFile(join(this.#home, 'pubring.kbx'))
   }
 
   /** A message with its signature inside. */

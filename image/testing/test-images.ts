@@ -36,6 +36,7 @@ export const testConfig: ImagesConfig = {
   proxies: {},
   signatures: {
     policyFile: undefined,
+    usualPolicyFile: undefined,
     policyDir: undefined,
     placesDir: '/nonexistent/registries.d',
     verifiers: { dir: undefined, most: 10, deadlineMs: 10_000 },
