@@ -7,7 +7,10 @@ import { findCdiDevices } from '../oci/cdi/find-devices.ts'
 import { blockioClass } from '../oci/classes/blockio-class.ts'
 import { rdtClass } from '../oci/classes/rdt-class.ts'
 import { hostDevice } from '../oci/resolve-devices.ts'
+import type { RuntimeHandler } from '../oci/runtime-handlers.ts'
+import type { SpecFeatures } from '../oci/spec/host.ts'
 import { impossible, quoted } from '../oci/spec/refuse.ts'
+import type { OciSpec } from '../oci/spec/types.ts'
 import type { Parts } from '../parts.ts'
 import type { BuiltSpec } from './build-spec.ts'
 import type { Container } from './container.ts'
@@ -21,13 +24,19 @@ export interface AskedSpec extends BuiltSpec {
   readonly resources: LinuxContainerResources | undefined
 }
 
+interface AskInput {
+  readonly container: Container
+  readonly handler: Pick<RuntimeHandler, 'features'>
+  readonly mayMove: boolean
+}
+
 /**
  * @param mayMove whether nobody depends on the container's cgroup yet
  * @throws RuntimeError failed-precondition, invalid-argument when plugins refuse it, or want what cannot be
  */
 export async function askPlugins(
   needs: AskNeeds,
-  { container, mayMove }: { readonly container: Container; readonly mayMove: boolean },
+  { container, handler, mayMove }: AskInput,
   built: BuiltSpec,
 ): Promise<AskedSpec> {
   const warnings: string[] = []
@@ -37,9 +46,21 @@ export async function askPlugins(
     ...built,
     spec: adjusted.spec,
     resources: adjusted.resources,
-    warnings: [...built.warnings, ...warnings, ...adjusted.warnings],
+    warnings: [...built.warnings, ...warnings, ...adjusted.warnings, ...notFollowed(adjusted.spec, handler.features)],
     container: await moved(needs, container, adjusted.spec.linux.cgroupsPath, mayMove),
   }
+}
+
+/** The OCI runtime reads over what it does not know. */
+function notFollowed({ process, linux }: OciSpec, { scheduling, netDevices }: SpecFeatures): string[] {
+  const asked = [
+    { what: 'I/O priority', isThere: process.ioPriority, isKnown: scheduling },
+    { what: 'scheduler', isThere: process.scheduler, isKnown: scheduling },
+    { what: 'network devices', isThere: linux.netDevices, isKnown: netDevices },
+    { what: 'memory policy', isThere: linux.memoryPolicy, isKnown: netDevices },
+  ]
+  const unknown = asked.filter(({ isThere, isKnown }) => isThere && !isKnown)
+  return unknown.map(({ what }) => `A plugin sets the ${what}, which this OCI runtime does not say that it follows`)
 }
 
 function adjustContext(

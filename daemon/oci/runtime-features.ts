@@ -48,6 +48,8 @@ export const parseFeatures = (text: string): RuntimeFeatures => {
     userNamespaces: linux?.namespaces?.includes('user') ?? false,
     seccompNotify: linux?.seccomp?.actions?.includes('SCMP_ACT_NOTIFY') ?? false,
     execCpuAffinity: isAtLeast(ociVersionMax ?? '', [1, 2, 1]),
+    scheduling: isAtLeast(ociVersionMax ?? '', [1, 1, 0]),
+    netDevices: isAtLeast(ociVersionMax ?? '', [1, 3, 0]),
     followsVolumes: !isRepaired(annotations?.[RUNC_VERSION]),
   }
 }

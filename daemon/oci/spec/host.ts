@@ -39,6 +39,10 @@ export interface SpecFeatures {
   readonly idmappedMounts: boolean
   /** Whether the runtime follows `process.execCPUAffinity` (runtime-spec 1.2.1). */
   readonly execCpuAffinity?: boolean
+  /** Whether the runtime says that it follows I/O priority and scheduler (runtime-spec 1.1). */
+  readonly scheduling?: boolean
+  /** Whether it says that it follows network devices and memory policy (runtime-spec 1.3). */
+  readonly netDevices?: boolean
   /** Whether the runtime hands over the listener of a seccomp filter. */
   readonly seccompNotify?: boolean
 }
