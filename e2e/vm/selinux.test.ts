@@ -154,9 +154,7 @@ describe('a node on which SELinux enforces', () => {
     await remove(pod)
   })
 
-  it('confines pods with a user namespace as well', {
-    todo: 'the runtime may not label /dev/mqueue there',
-  }, async () => {
+  it('confines pods with a user namespace as well', async () => {
     const ids = [{ hostId: 300_000, containerId: 0, length: 65_536 }]
     const usernsOptions = { mode: NamespaceMode.POD, uids: ids, gids: ids }
     const mapped = { namespaceOptions: { ...sharing, pid: NamespaceMode.CONTAINER, usernsOptions } }

@@ -56,6 +56,22 @@ test('namespaces that belong to a user namespace are pinned, named and empty of 
   assert.match(text, /^inside\nmine\nup\n\s*0\s+200000\s+65536\n$/)
 })
 
+test("the message queues of the IPC namespace are the mapped root's, and the caller is who he was", { skip }, (t) => {
+  const pins = { user: join(top, 'q-user'), ipc: join(top, 'q-ipc') }
+  t.after(() => {
+    for (const path of Object.values(pins)) unpinNamespace(path)
+  })
+  const identity = () => /^Uid:.*\nGid:.*$/m.exec(readFileSync('/proc/thread-self/status', 'utf8'))?.[0]
+  const before = identity()
+  createOwnedNamespaces({ map, kinds: ['ipc'], pins })
+  assert.equal(identity(), before)
+  const queues = join(top, 'queues')
+  mkdirSync(queues)
+  const script = `mount -t mqueue mqueue ${queues} && stat -c %u:%g ${queues}`
+  const seen = execFileSync('unshare', ['-m', 'nsenter', `--ipc=${pins.ipc}`, 'sh', '-c', script], { encoding: 'utf8' })
+  assert.equal(seen, '200000:300000\n')
+})
+
 test('a failure inside leaves nothing pinned', { skip }, () => {
   const pins = { user: join(top, 'f-user'), uts: join(top, 'f-uts') }
   const inside = () => {

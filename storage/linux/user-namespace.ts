@@ -22,9 +22,32 @@ const P_PID = 1
 const WEXITED = 4
 const WALL = 0x40000000
 
+const PR_GET_DUMPABLE = 3
+const PR_SET_DUMPABLE = 4
+/** The other values cannot be set by hand. */
+const DUMPABLE = 1
+
+/**
+ * As a caller whose files belong to the root of the map: the kernel gives him the queues of a new IPC namespace, and with anybody
+ * else's a runtime in there could not label /dev/mqueue.
+ */
+const asOwner = <T>({ uids, gids }: IdMap, work: () => T): T => {
+  // Both calls return the id of before, and the kernel takes another for a reason not to be dumped any more.
+  const dumpable = sys('prctl', PR_GET_DUMPABLE, 0, 0, 0, 0)
+  const [uid, gid] = [rawSys('setfsuid', uids.hostId), rawSys('setfsgid', gids.hostId)]
+  try {
+    return work()
+  } finally {
+    rawSys('setfsgid', gid)
+    rawSys('setfsuid', uid)
+    if (dumpable === DUMPABLE) sys('prctl', PR_SET_DUMPABLE, dumpable, 0, 0, 0)
+  }
+}
+
 /** Runs `use` with the pid of a process in new namespaces of these kinds, whose user namespace has this map. */
 const withChild = <T>(kinds: readonly NamespaceKind[], map: IdMap, use: (pid: number) => T): T => {
-  const pid = clonePaused(kinds.reduce<number>((flags, kind) => flags | CLONE[kind], CLONE.user))
+  const flags = kinds.reduce<number>((all, kind) => all | CLONE[kind], CLONE.user)
+  const pid = asOwner(map, () => clonePaused(flags))
   try {
     writeFileSync(`/proc/${pid}/uid_map`, `0 ${map.uids.hostId} ${map.uids.size}\n`)
     writeFileSync(`/proc/${pid}/gid_map`, `0 ${map.gids.hostId} ${map.gids.size}\n`)
