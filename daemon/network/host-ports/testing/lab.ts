@@ -124,7 +124,12 @@ export const makeLab = (t: TestContext): Lab => {
     async insist(from, address, port) {
       const client = script(from, INSIST.replaceAll('PORT', `${port}`).replaceAll('ADDRESS', `'${address}'`))
       const answer = new Promise<string>((resolve) => {
-        client.stdout.on('data', (text) => `${text}` !== 'sent\n' && resolve(`${text}`.replaceAll('sent\n', '').trim()))
+        let said = ''
+        client.stdout.on('data', (text) => {
+          said += text
+          const [line] = said.split('\n').filter((each) => each !== '' && each !== 'sent')
+          if (line !== undefined && said.endsWith('\n')) resolve(line)
+        })
       })
       await once(client.stdout, 'data')
       return { answer }
