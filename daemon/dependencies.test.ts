@@ -205,6 +205,7 @@ test('processes are started in few places', () => {
     'storage/linux/connected-program.ts',
     'conmon/runtime.ts',
     'daemon/monitor/launch-monitor.ts',
+    'storage/tar/unpack-process.ts',
     'storage/linux/linux.ts',
     'proto/generate.ts',
     'proto/run-buf.ts',

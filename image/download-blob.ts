@@ -1,6 +1,6 @@
 /**
- * One blob from a source into the blob store: goes on where an earlier try (or an earlier life of the daemon) stopped,
- * tries again while it makes progress, lets the store's digest check decide.
+ * One blob from a source: goes on where an earlier try (or an earlier life of the daemon) stopped, tries again while it makes progress. Into the
+ * blob store, whose digest check decides, or into the hands of somebody who reads it as it comes.
  */
 
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -8,6 +8,7 @@ import { isKind, messageOf, RuntimeError } from '#proto/errors.ts'
 import type { Log } from '#proto/log.ts'
 import type { BlobStore } from '#storage/blob-store.ts'
 import { asDiskError } from '#storage/disk-errors.ts'
+import type { Growth } from '#storage/growth.ts'
 import type { BlobStream, ImageSource } from './image-source.ts'
 import type { Descriptor } from './manifest.ts'
 import { PassingFailure, sortFailure, unavailable } from './registry/registry-error.ts'
@@ -26,7 +27,7 @@ export interface DownloadInput {
 /** A try that brought less than this counts as one that did not move. */
 const PROGRESS = 64 * 1024
 /** How often what was kept may turn out to be bad: pieces of several servers can be in it. */
-const MAX_STARTS = 3
+export const MAX_STARTS = 3
 
 /**
  * @throws RuntimeError failed-precondition (wrong size or digest), registry-unavailable, permission-denied,
@@ -37,46 +38,96 @@ export const downloadBlob = async (
   descriptor: Descriptor,
   signal: AbortSignal,
 ): Promise<void> => {
-  const what = `blob "${descriptor.digest}"`
-  let starts = 1
-  let fromStart = false
-  for (let tries = 1; ; tries++) {
-    signal.throwIfAborted()
-    const offset = fromStart ? 0 : await resumePoint(input.blobs, descriptor)
-    const attempt = new Attempt(input, descriptor, offset)
+  const { digest, size } = descriptor
+  for (let starts = 1; ; starts++) {
+    const download = new Download(input, descriptor, {
+      offset: () => (starts === 1 ? resumePoint(input.blobs, descriptor) : 0),
+      store: (pieces, resumeFrom) =>
+        input.blobs.put(digest, pieces, { size, signal, ...(resumeFrom > 0 && { resumeFrom }) }),
+    })
     try {
-      return await attempt.run(signal)
+      return await download.run(signal)
     } catch (error) {
       signal.throwIfAborted()
-      fromStart = isKind(error, 'failed-precondition')
-      if (fromStart) {
-        if (!attempt.canStartOver() || starts++ >= MAX_STARTS) throw error
-        input.log.info('Blob is not what it should be, starting over', { what, offset, cause: messageOf(error) })
-        continue
-      }
-      if (!(error instanceof PassingFailure)) throw error
-      if (attempt.moved >= PROGRESS) tries = 1
-      await pause(input, what, tries, error, signal)
+      if (!isKind(error, 'failed-precondition')) throw error
+      if (!download.canStartOver() || starts >= MAX_STARTS) throw error
+      input.log.info('Blob is not what it should be, starting over', { what: digest, cause: messageOf(error) })
     }
   }
 }
 
-const pause = async (
-  { timing, log }: DownloadInput,
-  what: string,
-  tries: number,
-  failure: PassingFailure,
+/** For somebody who reads the partial file as it grows and verifies it: done when all bytes are there, right or wrong. */
+export const receiving = (
+  input: DownloadInput,
+  descriptor: Descriptor,
+  growth: Growth,
   signal: AbortSignal,
-): Promise<void> => {
-  if (tries >= timing.attempts) throw unavailable(`${failure.message} (tried ${tries} times without progress)`, failure)
-  const ms = pauseMs(timing, tries, failure.retryAfterMs)
-  log.info('Blob was cut, going on', { what, failure: failure.message, tries, pauseMs: ms })
-  await sleep(ms, undefined, { signal }).catch(() => signal.throwIfAborted())
-}
+): Download =>
+  new Download(input, descriptor, {
+    offset: () => growth.available,
+    store: (pieces, from) => input.blobs.receive(descriptor.digest, pieces, growth, { from, signal }),
+  })
 
-const resumePoint = async (blobs: BlobStore, { digest, size }: Descriptor): Promise<number> => {
+/** How much of a blob is there to go on with. */
+export const resumePoint = async (blobs: BlobStore, { digest, size }: Descriptor): Promise<number> => {
   const there = await blobs.partial(digest)
   return there <= size ? there : 0
+}
+
+/** Where the bytes go. */
+interface Target {
+  /** How many are there already. */
+  readonly offset: () => number | Promise<number>
+  readonly store: (pieces: AsyncIterable<Uint8Array>, from: number) => Promise<void>
+}
+
+/** As many tries as it takes. */
+export class Download {
+  readonly #input: DownloadInput
+  readonly #descriptor: Descriptor
+  readonly #target: Target
+  #last: Attempt | undefined
+
+  constructor(input: DownloadInput, descriptor: Descriptor, target: Target) {
+    this.#input = input
+    this.#descriptor = descriptor
+    this.#target = target
+  }
+
+  /** @throws as `downloadBlob` */
+  async run(signal: AbortSignal): Promise<void> {
+    for (let tries = 1; ; tries++) {
+      signal.throwIfAborted()
+      const attempt = new Attempt(this.#input, this.#descriptor, await this.#target.offset())
+      this.#last = attempt
+      try {
+        return await attempt.run(this.#target, signal)
+      } catch (error) {
+        signal.throwIfAborted()
+        if (!(error instanceof PassingFailure)) throw error
+        if (attempt.moved >= PROGRESS) tries = 1
+        await this.#pause(tries, error, signal)
+      }
+    }
+  }
+
+  /**
+   * Whether wrong bytes may be right next time: bad may be what was kept from before and not what came now; and what one
+   * server got wrong from beginning to end another one may have right.
+   */
+  canStartOver(): boolean {
+    return this.#last?.canStartOver() === true
+  }
+
+  async #pause(tries: number, failure: PassingFailure, signal: AbortSignal): Promise<void> {
+    const { timing, log } = this.#input
+    if (tries >= timing.attempts)
+      throw unavailable(`${failure.message} (tried ${tries} times without progress)`, failure)
+    const ms = pauseMs(timing, tries, failure.retryAfterMs)
+    const what = `blob "${this.#descriptor.digest}"`
+    log.info('Blob was cut, going on', { what, failure: failure.message, tries, pauseMs: ms })
+    await sleep(ms, undefined, { signal }).catch(() => signal.throwIfAborted())
+  }
 }
 
 /** One try, and what is known of it afterwards. */
@@ -94,15 +145,14 @@ class Attempt {
     this.#offset = offset
   }
 
-  async run(signal: AbortSignal): Promise<void> {
-    const { digest, size } = this.#descriptor
+  async run({ store }: Target, signal: AbortSignal): Promise<void> {
+    const { digest } = this.#descriptor
     const stream = await this.#open(signal)
     this.#stream = stream
-    const resumeFrom = stream.offset > 0 ? { resumeFrom: stream.offset } : {}
     // The store must tell the source's failures from its own, and the source one broken connection from another.
     const failed: { error?: RuntimeError | PassingFailure } = {}
     try {
-      await this.#input.blobs.put(digest, this.#pieces(stream, failed), { size, signal, ...resumeFrom })
+      await store(this.#pieces(stream, failed), stream.offset)
     } catch (error) {
       throw failed.error ?? asDiskError(error, `Cannot store blob "${digest}"`)
     } finally {
@@ -110,10 +160,6 @@ class Attempt {
     }
   }
 
-  /**
-   * Whether wrong bytes may be right next time: bad may be what was kept from before and not what came now; and what one
-   * server got wrong from beginning to end another one may have right.
-   */
   canStartOver(): boolean {
     return this.#offset > 0 || this.#stream?.blame?.() === true
   }

@@ -1,14 +1,13 @@
 /**
- * The layers of one image: at most three downloads at a time, each layer unpacked as soon as its blob is complete while
- * others still download. One lock per diff id makes pulls that share a layer share its work.
+ * The layers of one image: at most three downloads at a time, each layer unpacked while its blob arrives. One lock per diff id makes pulls that share a layer share its work.
  */
 
 import { isKind, RuntimeError } from '#proto/errors.ts'
-import { COMPRESSION_MAGIC_LENGTH, detectCompression } from '#storage/compression.ts'
 import type { DiffId, Digest } from '#storage/digest.ts'
 import { asDiskError } from '#storage/disk-errors.ts'
 import type { KeyedLock } from '#storage/keyed-lock.ts'
 import type { LayerStore } from '#storage/layer-store.ts'
+import { bringLayer } from './bring-layer.ts'
 import { type DownloadInput, downloadBlob } from './download-blob.ts'
 import type { Descriptor } from './manifest.ts'
 import { isEncrypted, layerCompression, plainType } from './media-types.ts'
@@ -109,14 +108,16 @@ const fetchLayer = async (
   if (layers.has(diffId)) return
   // Always after the layer's lock, so that two pulls cannot wait for each other.
   using _blob = await locks.take(`blob ${descriptor.digest}`, signal)
-  await downloadInto(input, descriptor, slots, signal)
-  if (isEncrypted(descriptor.mediaType)) return await unpackEncrypted(input, { diffId, descriptor }, signal)
+  if (isEncrypted(descriptor.mediaType)) {
+    await downloadInto(input, descriptor, slots, signal)
+    return await unpackEncrypted(input, { diffId, descriptor }, signal)
+  }
   try {
-    await checkCompression(input, descriptor)
-    await layers.unpack({ diffId, blob: descriptor.digest, signal })
+    await bringLayer(input, { diffId, descriptor }, slots, signal)
   } catch (error) {
     // A blob that is no such layer will never be one; kept, it would make every later pull fail without asking anew.
-    if (isKind(error, 'failed-precondition')) await blobs.remove(descriptor.digest)
+    // When it is another layer that failed, this one's unpacking may go on, for others.
+    if (!signal.aborted && isKind(error, 'failed-precondition')) await blobs.remove(descriptor.digest)
     throw asDiskError(error, `Cannot unpack layer "${descriptor.digest}"`)
   }
   // The layer is what counts; its compressed form would only take the same space again.
@@ -132,41 +133,12 @@ const unpackEncrypted = async (
   const { blobs, layers } = input
   const plain = await input.decrypt(descriptor.digest, signal)
   try {
-    await checkCompression(input, { ...descriptor, digest: plain, mediaType: plainType(descriptor.mediaType) })
-    await layers.unpack({ diffId, blob: plain, signal })
+    const compression = layerCompression(plainType(descriptor.mediaType))
+    await layers.unpack({ diffId, blob: plain, signal, ...(compression !== undefined && { compression }) })
     await blobs.remove(descriptor.digest)
   } catch (error) {
     throw asDiskError(error, `Cannot unpack layer "${descriptor.digest}"`)
   } finally {
     await blobs.remove(plain)
-  }
-}
-
-/** The media type says how a layer is packed, its first bytes too; a layer about which they differ is not taken. */
-const checkCompression = async (
-  { blobs }: FetchLayersInput,
-  { digest, mediaType, size }: Descriptor,
-): Promise<void> => {
-  const declared = layerCompression(mediaType)
-  const actual = detectCompression(await firstBytes(blobs.open(digest), Math.min(size, COMPRESSION_MAGIC_LENGTH)))
-  if (declared === actual) return
-  throw new RuntimeError(
-    'failed-precondition',
-    `Layer "${digest}" is declared as ${JSON.stringify(mediaType)} but its compression is "${actual}"`,
-  )
-}
-
-const firstBytes = async (stream: NodeJS.ReadableStream & { destroy(): unknown }, count: number): Promise<Buffer> => {
-  try {
-    const pieces: Buffer[] = []
-    let length = 0
-    for await (const piece of stream) {
-      pieces.push(Buffer.from(piece))
-      length += piece.length
-      if (length >= count) break
-    }
-    return Buffer.concat(pieces)
-  } finally {
-    stream.destroy()
   }
 }

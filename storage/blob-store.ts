@@ -10,9 +10,11 @@ import { isErrno } from '#linux/errno.ts'
 import { RuntimeError } from '#proto/errors.ts'
 import { algorithmOf, type Digest, type DigestStream, digestOf, digestStream, isDigest } from './digest.ts'
 import { asDiskError } from './disk-errors.ts'
+import type { Growth } from './growth.ts'
 import { KeyedLock } from './keyed-lock.ts'
 import { digestText, type Layout, nameOf } from './layout.ts'
 import type { Quarantine } from './quarantine.ts'
+import { type ReceiveOptions, receiveInto } from './receive-blob.ts'
 import { syncDirectory } from './sync-directory.ts'
 import type { Usage } from './tree/measure-tree.ts'
 
@@ -89,6 +91,25 @@ export class BlobStore {
         ? asDiskError(error, `Cannot store blob "${digest}"`)
         : error
     }
+  }
+
+  /** Makes the partial file where there is none, for somebody who is to read it from its beginning. */
+  async createPartial(digest: Digest): Promise<void> {
+    await (await open(this.#partialPath(digest), 'a', 0o600)).close()
+  }
+
+  /**
+   * Writes what `source` gives into the partial file, from `growth.available` or an earlier place on, for somebody who reads it meanwhile and
+   * verifies what he reads. What has come stays, whatever happens; `remove` ends it.
+   */
+  async receive(
+    digest: Digest,
+    source: AsyncIterable<Uint8Array>,
+    growth: Growth,
+    options: ReceiveOptions,
+  ): Promise<void> {
+    using _ = await this.#locks.take(digest, options.signal)
+    await receiveInto(this.#partialPath(digest), source, growth, options)
   }
 
   /** All of a small blob, verified. Throws not-found, resource-exhausted beyond `maxBytes`, failed-precondition when damaged. */

@@ -4,16 +4,19 @@
  */
 import { randomBytes } from 'node:crypto'
 import { chmod, mkdir, readdir, rename, stat } from 'node:fs/promises'
-import { join } from 'node:path'
+import { join, relative } from 'node:path'
+import { errnoOf } from '#linux/errno.ts'
 import type { Linux } from '#linux/linux.ts'
 import { RuntimeError } from '#proto/errors.ts'
 import type { Log } from '#proto/log.ts'
 import type { AdditionalLayers } from './additional-layers.ts'
 import type { BlobStore } from './blob-store.ts'
 import type { Manifests } from './check/manifests.ts'
+import type { Compression } from './compression.ts'
 import { type DiffId, type Digest, isDigest } from './digest.ts'
 import { asDiskError } from './disk-errors.ts'
 import { type FileTree, treeIdOf, writeTree } from './file-tree.ts'
+import { Growth } from './growth.ts'
 import { LayerRecord } from './layer-record.ts'
 import { digestText, type Layout, nameOf, recordIn, treeIn } from './layout.ts'
 import type { Quarantine } from './quarantine.ts'
@@ -22,8 +25,9 @@ import { Rollback } from './rollback.ts'
 import { SingleFlight } from './single-flight.ts'
 import { syncDirectory } from './sync-directory.ts'
 import { DEFAULT_LIMITS, type UnpackLimits } from './tar/limits.ts'
-import type { UnpackedLayer } from './tar/unpack-layer.ts'
-import type { WorkerPool } from './tar/worker-pool.ts'
+import { markOpaque } from './tar/mark-opaque.ts'
+import type { UnpackedLayer } from './tar/unpack-messages.ts'
+import { TrickledIn, type UnpackPool } from './tar/unpack-pool.ts'
 import type { Trash } from './trash.ts'
 import { addUsage, NO_USAGE, type Usage } from './tree/measure-tree.ts'
 
@@ -37,6 +41,10 @@ export type LayerInfo = LayerRecord & {
 export interface UnpackInput {
   readonly diffId: DiffId
   readonly blob: Digest
+  /** Of the partial file of a blob that is still arriving; a whole one of the store when not given. */
+  readonly growth?: Growth
+  /** As declared; a blob that is compressed otherwise is refused. */
+  readonly compression?: Compression
   /** Ends this caller's waiting; the unpacking goes on. */
   readonly signal?: AbortSignal
 }
@@ -46,7 +54,7 @@ export interface LayerStoreParts {
   readonly linux: Linux
   readonly log: Log
   readonly blobs: BlobStore
-  readonly workers: WorkerPool
+  readonly unpackers: UnpackPool
   readonly manifests: Manifests
   readonly additional: AdditionalLayers
   readonly trash: Trash
@@ -90,12 +98,14 @@ export class LayerStore {
   }
 
   /**
-   * Unpacks a blob of the store; joins an unpacking of the same layer that is under way. Throws failed-precondition for a
-   * broken, lying or hostile archive, resource-exhausted for one that is too big or a full disk; nothing is left then.
+   * Unpacks a blob, also one that is still arriving; joins an unpacking of the same layer that is under way. Throws WrongBlob for bytes
+   * that are not the blob's, failed-precondition for a broken, lying or hostile archive, resource-exhausted for one that is too big or a full
+   * disk, and what the growth failed with; nothing is left then.
    */
-  async unpack({ diffId, blob, signal }: UnpackInput): Promise<LayerInfo> {
+  async unpack(input: UnpackInput): Promise<LayerInfo> {
+    const { diffId, signal } = input
     const there = this.get(diffId)
-    return there ?? this.#unpacking.run(diffId, (own) => this.#unpack(diffId, blob, own), signal)
+    return there ?? this.#unpacking.run(diffId, (own) => this.#unpack(input, own), signal)
   }
 
   /** Removes a layer that no rootfs uses: the caller knows. Idempotent. After a power cut it may be there again, whole. */
@@ -138,14 +148,21 @@ export class LayerStore {
     const fill = async (directory: string): Promise<UnpackedLayer> => {
       await chmod(directory, 0o755)
       const usage = await writeTree(directory, tree, this.#parts.blobs)
-      return { ...usage, opaqueRoot: false, implicit: [], droppedXattrs: [] }
+      return { ...usage, opaqueRoot: false, opaque: [], implicit: [], droppedXattrs: [] }
     }
     const known = new Map(tree.map(({ path, blob }) => [path, blob]))
     return this.get(diffId) ?? this.#unpacking.run(diffId, () => this.#make(diffId, fill, known))
   }
 
-  #unpack(diffId: DiffId, blob: Digest, signal: AbortSignal): Promise<LayerInfo> {
-    return this.#make(diffId, (directory) => this.#runUnpack(diffId, blob, directory, signal))
+  async #unpack(input: UnpackInput, signal: AbortSignal): Promise<LayerInfo> {
+    const make = () => this.#make(input.diffId, (directory) => this.#runUnpack(input, directory, signal))
+    try {
+      return await make()
+    } catch (error) {
+      if (!(error instanceof TrickledIn)) throw error
+      await input.growth?.whole()
+      return make()
+    }
   }
 
   async #make(
@@ -174,15 +191,33 @@ export class LayerStore {
       this.#parts.manifests.make(this.#directory(diffId), known)
       return this.#publish(record)
     } catch (error) {
-      throw asDiskError(error, `Cannot make layer "${diffId}"`)
+      throw errnoOf(error) !== undefined ? asDiskError(error, `Cannot make layer "${diffId}"`) : error
     }
   }
 
-  #runUnpack(diffId: DiffId, blob: Digest, directory: string, signal: AbortSignal): Promise<UnpackedLayer> {
-    const { blobs, workers, limits } = this.#parts
-    if (!blobs.has(blob)) throw new RuntimeError('not-found', `Blob "${blob}" is not in the store`)
-    const request = { blob: blobs.pathOf(blob), directory, diffId, limits: { ...DEFAULT_LIMITS, ...limits } }
-    return workers.run('unpack', request, signal)
+  async #runUnpack(input: UnpackInput, tree: string, signal: AbortSignal): Promise<UnpackedLayer> {
+    const { layout, unpackers, limits } = this.#parts
+    const { diffId, blob, compression, growth = this.#whole(blob) } = input
+    const task = {
+      place: input.growth === undefined ? ('whole' as const) : ('partial' as const),
+      name: nameOf(blob),
+      digest: blob,
+      size: growth.size,
+      growth,
+      compression,
+      diffId,
+      directory: relative(layout.temp, tree),
+      limits: { ...DEFAULT_LIMITS, ...limits },
+    }
+    const unpacked = await unpackers.run(task, signal)
+    await markOpaque(tree, unpacked.opaque)
+    return unpacked
+  }
+
+  #whole(blob: Digest): Growth {
+    const size = this.#parts.blobs.size(blob)
+    if (size === undefined) throw new RuntimeError('not-found', `Blob "${blob}" is not in the store`)
+    return new Growth(size, size)
   }
 
   #publish(record: LayerRecord): LayerInfo {

@@ -40,8 +40,10 @@ export class SingleFlight<T> {
   }
 }
 
-const untilAborted = <T>(result: Promise<T>, signal: AbortSignal): Promise<T> =>
+/** Waits no longer than the signal lets it; the work goes on. */
+export const untilAborted = <T>(result: Promise<T>, signal: AbortSignal): Promise<T> =>
   new Promise((resolve, reject) => {
+    if (signal.aborted) reject(signal.reason)
     const leave = (): void => reject(signal.reason)
     signal.addEventListener('abort', leave, { once: true })
     result.then(resolve, reject).finally(() => signal.removeEventListener('abort', leave))

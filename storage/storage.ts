@@ -30,6 +30,7 @@ import { startPool } from './tar/confine.ts'
 import type { ExtractLimits } from './tar/extract-files.ts'
 import type { UnpackLimits } from './tar/limits.ts'
 import type { PackedTree, PackLimits } from './tar/pack-tree.ts'
+import { UnpackPool } from './tar/unpack-pool.ts'
 import { WorkerPool } from './tar/worker-pool.ts'
 import { Trash } from './trash.ts'
 import { addUsage, type Usage } from './tree/measure-tree.ts'
@@ -115,7 +116,7 @@ export const openStorage = async (options: StorageOptions): Promise<Storage> => 
   for (const directory of new Set([layout.root, layout.containers])) await makeDirectory(directory)
   const locks = takeLocks(layout, linux)
   const pools = {
-    unpackers: new WorkerPool(UNPACKERS),
+    unpackers: new UnpackPool({ temp: layout.temp, whole: layout.blobs, partial: layout.partialBlobs }, UNPACKERS),
     sweepers: new WorkerPool(SWEEPERS),
     meters: new WorkerPool(METERS),
     copiers: new WorkerPool(COPIERS),
@@ -153,7 +154,7 @@ export const openStorage = async (options: StorageOptions): Promise<Storage> => 
       linux,
       log,
       blobs,
-      workers: unpackers,
+      unpackers,
       manifests,
       additional: others,
       trash,
@@ -191,9 +192,9 @@ export const openStorage = async (options: StorageOptions): Promise<Storage> => 
         images: { mountpoint: root, ...[layers.usage(), copies.usage()].reduce(addUsage, blobs.usage()) },
         containers: { mountpoint: containersMountpoint, ...rootfs.usage() },
       }),
-      pack: (directory, output, bounds, signal) => unpackers.run('pack', { directory, output, limits: bounds }, signal),
+      pack: (directory, output, bounds, signal) => copiers.run('pack', { directory, output, limits: bounds }, signal),
       extract: (archive, directory, bounds, signal) =>
-        unpackers.run('extract', { archive, directory, limits: bounds }, signal),
+        copiers.run('extract', { archive, directory, limits: bounds }, signal),
       collectGarbage: ({ keep }) => collectGarbage({ keep, layers, fixUps, rootfs, log }),
       check: async (stacks, signal) => {
         await manifests.made()

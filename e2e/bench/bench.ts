@@ -8,6 +8,7 @@
  *   streaming    as the first word: only exec and port-forward, see streaming.ts
  *   spec         as the first word: only the making of specs, see spec.ts
  *   pull         as the first word: only pulls, see pull.ts
+ *   unpack       as the first word: only the unpacking of images from files, see unpack.ts
  *   idle         as the first word: only what a node at rest costs, see idle.ts
  */
 
@@ -34,6 +35,7 @@ import { benchMonitors, preciseCpuMs } from './monitor.ts'
 import { benchPull } from './pull.ts'
 import { benchSpec } from './spec.ts'
 import { benchStreaming } from './streaming.ts'
+import { benchUnpack } from './unpack.ts'
 
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
@@ -323,6 +325,7 @@ const words: Record<string, () => Promise<void>> = {
   idle: () => main((contestants) => benchIdle(contestants, PODS)),
   monitor: () => benchMonitors({ rounds: ROUNDS, pods: PODS }),
   pull: () => benchPull({ rounds: Math.ceil(ROUNDS / 10), json: options.json, only: options.only }),
+  unpack: () => benchUnpack({ rounds: Math.ceil(ROUNDS / 10), json: options.json, only: options.only }),
   spec: async () => benchSpec(),
   streaming: () => main((contestants) => benchStreaming(contestants, Math.min(ROUNDS, MAX_STREAMING_ROUNDS))),
 }

@@ -11,7 +11,7 @@ import { makeScratch } from './image.ts'
 
 const PROGRAMS = [
   ...['bin/cricket', 'bin/conmon', 'lib/node', 'lib/sys.node'],
-  ...['lib/cricket.cjs', 'lib/unpack-worker.cjs', 'lib/conmon.cjs'],
+  ...['lib/cricket.cjs', 'lib/unpack-worker.cjs', 'lib/tree-worker.cjs', 'lib/conmon.cjs'],
 ]
 const DISK_BYTES = 768 * 1024 * 1024
 /**

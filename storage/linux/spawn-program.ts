@@ -25,14 +25,24 @@ export interface Program {
   readonly session?: boolean
   /** The cgroup it is executed in, which exists; ours when not given. */
   readonly cgroup?: string
+  /** New ones of its own, in which it is alone. */
+  readonly namespaces?: readonly (keyof typeof NAMESPACES)[]
+  /**
+   * All the capabilities (numbers below 32) that it, or what it starts, can have; nothing it executes gains any. All those of ours when
+   * not given.
+   */
+  readonly capabilities?: readonly number[]
 }
+
+const NAMESPACES = { ipc: 0x08000000, pid: 0x20000000, net: 0x40000000 } as const
 
 /**
  * Returns the pid of the program, which the caller has to wait for; neither Node nor Bun knows of it. Its working directory is "/",
  * no signal is ignored or blocked.
  * @throws LinuxError with the path when it cannot be executed
  */
-export function spawnProgram({ path, args, env, stdio, openFiles, neutralOomScore, session, cgroup }: Program): number {
+export function spawnProgram(program: Program): number {
+  const { path, args, env, stdio, openFiles, neutralOomScore, session, cgroup, namespaces = [], capabilities } = program
   const variables = Object.entries(env).map(([name, value]) => `${name}=${value}`)
   const cgroups = cgroup === undefined ? [] : cgroupProcsFiles(cgroup).map((file) => openSync(file, constants.O_WRONLY))
   try {
@@ -42,6 +52,9 @@ export function spawnProgram({ path, args, env, stdio, openFiles, neutralOomScor
       openFiles ?? -1,
       neutralOomScore === true ? 1 : 0,
       session === true ? 1 : 0,
+      namespaces.reduce((flags, name) => flags | NAMESPACES[name], 0),
+      capabilities === undefined ? 0 : 1,
+      capabilities?.reduce((mask, number) => mask | (1 << number), 0) ?? 0,
       stdio.length,
       cgroups.length,
       ...stdio.map((fd) => (fd === 'ignore' ? -1 : fd)),

@@ -16,7 +16,6 @@ import {
 } from 'node:fs'
 import { isErrno } from '#linux/errno.ts'
 import { mknod } from '#linux/mknod.ts'
-import { lsetXattr } from '#linux/xattr.ts'
 import { toBytes } from '../tree/bytes.ts'
 import { walkTree } from '../tree/walk-tree.ts'
 import { setTimes } from './file-times.ts'
@@ -24,7 +23,6 @@ import { MAX_LINKS_FOLLOWED, MAX_PATH_BYTES, type UnpackLimits } from './limits.
 import type { Timestamp } from './pax.ts'
 import { refused, shown, tooMuch } from './refused.ts'
 import { baseOf, join, type PathInLayer, parentOf, ROOT } from './safe-path.ts'
-import { OPAQUE_XATTR } from './whiteout.ts'
 
 interface Directory {
   /** Described by an entry, or replacing what lower layers have: its attributes are its own. */
@@ -42,6 +40,7 @@ export class LayerTree {
   readonly #limits: UnpackLimits
   readonly #directories = new Map<PathInLayer, Directory>()
   readonly #whiteouts = new Set<PathInLayer>()
+  readonly #opaque = new Set<PathInLayer>()
   #implicit = 0
   /** Mode and times of directories that come into being without an entry. */
   #now: Timestamp = { seconds: 0, nanoseconds: 0 }
@@ -132,6 +131,11 @@ export class LayerTree {
   opaque(path: PathInLayer): void {
     if (path === ROOT) this.opaqueRoot = true
     else this.#setOpaque(this.#resolve(path, true))
+  }
+
+  /** Directories to be marked as hiding what lower layers have in them, which takes a power that this process does not have. */
+  get opaqueDirectories(): PathInLayer[] {
+    return [...this.#opaque]
   }
 
   /** Sets what could only be set once nothing is created any more. Returns the directories that need lower layers' attributes. */
@@ -229,7 +233,9 @@ export class LayerTree {
   }
 
   #setOpaque(place: PathInLayer): void {
-    lsetXattr(absolute(place), OPAQUE_XATTR, Buffer.from('y'))
+    this.#opaque.add(place)
+    if (this.#opaque.size > this.#limits.opaqueDirectories)
+      throw tooMuch(`Archive has more than ${this.#limits.opaqueDirectories} opaque directories`)
   }
 
   /** Removes what this layer has at `place`. */
@@ -259,6 +265,7 @@ export class LayerTree {
 
   #forget(place: PathInLayer): void {
     rmdirSync(absolute(place))
+    this.#opaque.delete(place)
     if (this.#directories.get(place)?.own === false) this.#implicit -= 1
     this.#directories.delete(place)
     this.inodes -= 1

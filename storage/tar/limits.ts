@@ -10,6 +10,8 @@ export interface UnpackLimits {
   readonly directories: number
   /** Directories without an entry of their own: they are kept in the layer's record. */
   readonly implicitDirectories: number
+  /** Directories that hide what lower layers have: each is marked one by one. */
+  readonly opaqueDirectories: number
   /** Bytes of the file system left free, so that the daemon can always write its own state. */
   readonly reservedBytes: number
 }
@@ -19,6 +21,7 @@ export const DEFAULT_LIMITS: UnpackLimits = {
   headers: 5_000_000,
   directories: 1_000_000,
   implicitDirectories: 100_000,
+  opaqueDirectories: 10_000,
   reservedBytes: 2 ** 30,
 }
 

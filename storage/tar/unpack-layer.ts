@@ -24,6 +24,7 @@ import { MAX_PATH_BYTES, type UnpackLimits } from './limits.ts'
 import type { EntrySink } from './read-entries.ts'
 import { refused, shown, tooMuch } from './refused.ts'
 import { type PathInLayer, pathInLayer, ROOT } from './safe-path.ts'
+import type { UnpackedLayer } from './unpack-messages.ts'
 import { markerOf } from './whiteout.ts'
 import { isAllowedXattr } from './xattr-policy.ts'
 
@@ -32,18 +33,6 @@ export interface RootAttributes {
   readonly mode: number
   readonly uid: number
   readonly gid: number
-}
-
-/** What is known of a layer once it is unpacked. Paths hold one character per byte. */
-export interface UnpackedLayer {
-  readonly bytes: number
-  readonly inodes: number
-  readonly root?: RootAttributes
-  readonly opaqueRoot: boolean
-  /** Directories that only exist because something is in them. */
-  readonly implicit: string[]
-  /** Names of extended attributes that were left out. */
-  readonly droppedXattrs: string[]
 }
 
 interface OpenFile {
@@ -131,6 +120,7 @@ export class LayerUnpacker implements EntrySink {
       inodes: this.#tree.inodes,
       ...(this.#root !== undefined && { root: this.#root }),
       opaqueRoot: this.#tree.opaqueRoot,
+      opaque: this.#tree.opaqueDirectories,
       implicit,
       droppedXattrs: [...this.#dropped],
     }

@@ -1,160 +1,120 @@
-/** Entry of the worker thread that touches trees from images and containers. One job at a time, each confined to its directory. */
-import { closeSync, openSync, readdirSync, unlinkSync } from 'node:fs'
-import { parentPort } from 'node:worker_threads'
+/** Entry of the process that unpacks layers, one at a time: everything in a layer is a stranger's, and here is all that reads it. */
+import { setTimeout as sleep } from 'node:timers/promises'
+import { tryAgain, writeSome } from '#linux/descriptor.ts'
+import { sysError } from '#linux/sys.ts'
 import { messageOf, RuntimeError } from '#proto/errors.ts'
-import { compareLayer, describeLayer } from '../check/describe-tree.ts'
-import { decodeManifest, encodeManifest } from '../check/manifest.ts'
 import { algorithmOf, digestStream } from '../digest.ts'
 import { garbageLimit } from '../garbage.ts'
-import { copyTrees } from '../snapshot/copy-trees.ts'
-import { toBytes } from '../tree/bytes.ts'
-import { measureTree } from '../tree/measure-tree.ts'
-import { removeTree } from '../tree/remove-tree.ts'
-import { Confinement } from './confine.ts'
+import { ProcessConfinement } from './confine-process.ts'
 import { decompressed } from './decompress.ts'
-import { FileExtractor } from './extract-files.ts'
-import { fixUp } from './fix-up.ts'
-import { packTree } from './pack-tree.ts'
-import { EntryReader, type EntrySink } from './read-entries.ts'
+import { FollowedBlob } from './followed-blob.ts'
+import { Lines } from './lines.ts'
+import { EntryReader } from './read-entries.ts'
 import { refused, tooMuch } from './refused.ts'
-import { LayerUnpacker, type UnpackedLayer } from './unpack-layer.ts'
-import type { JobName, ReplyOf, RequestOf, WorkerReply, WorkerRequest } from './worker-jobs.ts'
+import { LayerUnpacker } from './unpack-layer.ts'
+import type { FromUnpacker, ToUnpacker, UnpackedLayer, UnpackRequest } from './unpack-messages.ts'
+import { isArchivesFault } from './worker-errors.ts'
 
-type Checkpoint = () => void
+const REPLIES = 1
+const MAX_REQUEST_BYTES = 2 ** 20
+/** As unpack-process.ts hands them over. */
+const PLACES = { temp: 3, whole: 4, partial: 5 }
+
+interface Job {
+  readonly request: UnpackRequest
+  readonly blob: FollowedBlob
+}
+
+/** The bytes are not those of the digest. */
+class WrongBlob extends Error {}
 
 const collectAfter = garbageLimit(8 * 2 ** 20)
 
-const unpack = async (
-  confinement: Confinement,
-  { blob, directory, diffId, whiteouts = [], limits }: RequestOf<'unpack'>,
-  checkpoint: Checkpoint,
-): Promise<UnpackedLayer> => {
-  const fd = openSync(blob, 'r')
+const unpackArchive = async ({ request, blob }: Job): Promise<UnpackedLayer> => {
+  const unpacker = new LayerUnpacker(request.limits)
   try {
-    return await confinement.run(directory, async () => {
-      const unpacker = new LayerUnpacker(limits)
-      try {
-        const hash = diffId === undefined ? undefined : digestStream(algorithmOf(diffId))
-        await readArchive(fd, unpacker, { bytes: limits.archiveBytes, headers: limits.headers }, (chunk) => {
-          checkpoint()
-          hash?.update(chunk)
-        })
-        const actual = hash?.digest()
-        if (actual !== diffId) throw refused(`Layer has diff id "${actual}", not "${diffId}"`)
-        for (const name of whiteouts) unpacker.hide(name)
-        return unpacker.finish()
-      } finally {
-        unpacker.close()
-      }
-    })
+    const reader = new EntryReader(unpacker, request.limits.headers)
+    const hash = digestStream(algorithmOf(request.diffId))
+    let bytes = 0
+    for await (const chunk of decompressed(blob, request.compression)) {
+      bytes += chunk.length
+      if (bytes > request.limits.archiveBytes) throw tooMuch(`Layer has more than ${request.limits.archiveBytes} bytes`)
+      hash.update(chunk)
+      reader.push(chunk)
+      collectAfter(chunk.length)
+    }
+    reader.finish()
+    const actual = hash.digest()
+    if (actual !== request.diffId) throw refused(`Layer has diff id "${actual}", not "${request.diffId}"`)
+    return unpacker.finish()
   } finally {
-    closeSync(fd)
+    unpacker.close()
   }
 }
 
-const extract = (
-  confinement: Confinement,
-  { archive, directory, limits }: RequestOf<'extract'>,
-  checkpoint: Checkpoint,
-): Promise<{ bytes: number }> =>
-  confinement.run(directory, async () => {
-    const extractor = new FileExtractor(limits)
-    try {
-      const headers = 4 * limits.files
-      return { bytes: await readArchive(archive, extractor, { bytes: limits.bytes, headers }, checkpoint) }
-    } finally {
-      extractor.close()
-    }
-  })
-
-/** Returns how many bytes the archive has once it is decompressed. */
-const readArchive = async (
-  fd: number,
-  sink: EntrySink,
-  limits: { readonly bytes: number; readonly headers: number },
-  onChunk: (chunk: Buffer) => void,
-): Promise<number> => {
-  const reader = new EntryReader(sink, limits.headers)
-  let bytes = 0
-  for await (const chunk of decompressed(fd)) {
-    bytes += chunk.length
-    if (bytes > limits.bytes) throw tooMuch(`Archive has more than ${limits.bytes} bytes`)
-    onChunk(chunk)
-    reader.push(chunk)
-    collectAfter(chunk.length)
-  }
-  reader.finish()
-  return bytes
-}
-
-/** Goes on with the next tree when one cannot be removed: it is tried again later. */
-const emptyDirectory = (checkpoint: Checkpoint): { failures: string[] } => {
-  const failures: string[] = []
-  for (const entry of readdirSync('.', { encoding: 'latin1', withFileTypes: true })) {
-    try {
-      if (entry.isDirectory()) removeTree(entry.name, checkpoint)
-      else unlinkSync(toBytes(entry.name))
-    } catch (error) {
-      checkpoint()
-      failures.push(`${entry.name}: ${messageOf(error)}`)
-    }
-  }
-  return { failures }
-}
-
-const perform = (
-  confinement: Confinement,
-  message: WorkerRequest,
-  checkpoint: Checkpoint,
-): Promise<ReplyOf<JobName>> => {
-  switch (message.job) {
-    case 'unpack':
-      return unpack(confinement, message.request, checkpoint)
-    case 'fix-up': {
-      const { directory, recursive, ...request } = message.request
-      return confinement.run(directory, () => fixUp(request), recursive)
-    }
-    case 'empty':
-      return confinement.run(message.request.directory, () => emptyDirectory(checkpoint))
-    case 'copy':
-      return copyTrees(confinement, message.request, checkpoint)
-    case 'describe': {
-      const { directory, known } = message.request
-      return confinement.run(directory, () => ({ manifest: encodeManifest(describeLayer(known, checkpoint)) }))
-    }
-    case 'compare': {
-      const manifest = decodeManifest(message.request.manifest)
-      return confinement.run(message.request.directory, () => compareLayer(manifest, checkpoint))
-    }
-    case 'pack': {
-      const { directory, output, limits } = message.request
-      return confinement.run(directory, () => packTree(output, limits, checkpoint))
-    }
-    case 'extract':
-      return extract(confinement, message.request, checkpoint)
-    case 'measure':
-      return confinement.run(message.request.directory, () => measureTree('.', checkpoint))
+/** Whose bytes are wrong is told so first: what such a layer seems to contain nobody has said. */
+const unpack = async (job: Job): Promise<UnpackedLayer> => {
+  try {
+    const layer = await unpackArchive(job)
+    await checkDigest(job)
+    return layer
+  } catch (error) {
+    if (isArchivesFault(error)) await checkDigest(job)
+    throw error
   }
 }
 
-const failure = (error: unknown): WorkerReply => {
-  if (error instanceof RuntimeError) return { ok: false, kind: error.kind, message: error.message }
+const checkDigest = async ({ request, blob }: Job): Promise<void> => {
+  const actual = await blob.digest()
+  if (actual !== request.digest) throw new WrongBlob(`Blob "${request.digest}" came with the digest "${actual}"`)
+}
+
+const failure = (error: unknown): FromUnpacker => {
+  const message = messageOf(error)
+  if (error instanceof WrongBlob) return { is: 'wrong-blob', message }
+  if (error instanceof RuntimeError) {
+    const { kind } = error
+    const isOurs = kind === 'failed-precondition' || kind === 'resource-exhausted' || kind === 'cancelled'
+    return { is: 'failed', kind: isOurs ? kind : 'internal', message }
+  }
   const code = error instanceof Error && 'code' in error ? String(error.code) : undefined
-  return { ok: false, ...(code !== undefined && { code }), message: messageOf(error) }
+  return { is: 'failed', ...(code !== undefined && { code }), message }
 }
 
-const port = parentPort
-if (port !== null) {
-  const confinement = new Confinement()
-  port.on('message', async (message: WorkerRequest) => {
-    const checkpoint = (): void => {
-      if (Atomics.load(message.cancel, 0) !== 0)
-        throw new RuntimeError('cancelled', `Job "${message.job}" was cancelled`)
-    }
-    try {
-      port.postMessage({ ok: true, reply: await perform(confinement, message, checkpoint) } satisfies WorkerReply)
-    } catch (error) {
-      port.postMessage(failure(error))
-    }
-  })
+/** The pipe is not ours alone to say whether it blocks: what it does not take at once is offered again. */
+const reply = async (value: FromUnpacker): Promise<void> => {
+  const bytes = Buffer.from(`${JSON.stringify(value)}\n`)
+  for (let done = 0; done < bytes.length; ) {
+    const count = writeSome(REPLIES, bytes.subarray(done))
+    if (count >= 0) done += count
+    else if (count === tryAgain) await sleep(1)
+    else throw sysError(count, 'write')
+  }
 }
+
+const serve = async (): Promise<void> => {
+  const confinement = new ProcessConfinement(PLACES)
+  let job: Job | undefined
+  const start = async (request: UnpackRequest): Promise<void> => {
+    using blob = new FollowedBlob(confinement.openBlob(request.place, request.name), request)
+    const own = { request, blob }
+    job = own
+    const layer = await confinement.run(request.directory, () => unpack(own))
+    await reply({ is: 'unpacked', layer })
+  }
+  const obey = (message: ToUnpacker): void => {
+    if ('unpack' in message) start(message.unpack).catch((error) => reply(failure(error)))
+    else if ('available' in message) job?.blob.reached(message.available)
+    else job?.blob.cancel()
+  }
+  const lines = new Lines(MAX_REQUEST_BYTES)
+  for await (const bytes of process.stdin) for (const line of lines.take(bytes)) obey(JSON.parse(line) as ToUnpacker)
+}
+
+serve().then(
+  () => process.exit(0),
+  (error) => {
+    console.error(messageOf(error))
+    process.exit(1)
+  },
+)

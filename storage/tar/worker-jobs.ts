@@ -1,23 +1,20 @@
 /** What the store asks of its worker threads. Paths are absolute, on the host, and of our own making. */
 import type { ErrorKind } from '#proto/errors.ts'
 import type { Differences } from '../check/describe-tree.ts'
-import type { DiffId } from '../digest.ts'
 import type { CopyRequest } from '../snapshot/copy-trees.ts'
 import type { Usage } from '../tree/measure-tree.ts'
 import type { ExtractLimits } from './extract-files.ts'
 import type { FixUpRequest } from './fix-up.ts'
 import type { UnpackLimits } from './limits.ts'
 import type { PackedTree, PackLimits } from './pack-tree.ts'
-import type { UnpackedLayer } from './unpack-layer.ts'
+import type { UnpackedLayer } from './unpack-messages.ts'
 
 export interface Jobs {
-  /** Unpacks a blob into an empty directory and verifies its diff id. */
+  /** Unpacks an archive of what a container wrote into an empty directory; layers are unpacked by processes, see unpack-pool.ts. */
   unpack: {
     readonly request: {
       readonly blob: string
       readonly directory: string
-      /** Nothing is verified without one. */
-      readonly diffId?: DiffId
       /** Hidden besides what the archive hides. One character per byte. */
       readonly whiteouts?: readonly string[]
       readonly limits: UnpackLimits

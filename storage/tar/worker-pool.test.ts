@@ -63,8 +63,12 @@ describe('the worker thread', () => {
     } as const
     const stdin = { contents: program, resolveDir: top, loader: 'ts' } as const
     await build({ ...shared, stdin, outfile: join(directory, 'lib/program.cjs') })
-    const entry = join(top, 'storage/tar/unpack-worker.ts')
-    await build({ ...shared, entryPoints: [entry], outfile: join(directory, 'lib/unpack-worker.cjs') })
+    for (const name of ['tree-worker', 'unpack-worker'])
+      await build({
+        ...shared,
+        entryPoints: [join(top, `storage/tar/${name}.ts`)],
+        outfile: join(directory, `lib/${name}.cjs`),
+      })
     copyFileSync(join(top, 'dist/lib/sys.node'), join(directory, 'lib/sys.node'))
     mkdirSync(join(directory, 'elsewhere'))
     const args = [join(directory, 'lib/program.cjs'), join(directory, 'storage')]

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { isErrno } from '#linux/errno.ts'
 import { type ErrorKind, messageOf, RuntimeError } from '#proto/errors.ts'
+import { workerError } from './worker-errors.ts'
 import type { JobName, ReplyOf, RequestOf, WorkerReply, WorkerRequest } from './worker-jobs.ts'
 
 export interface WorkerPoolOptions {
@@ -27,8 +28,8 @@ interface Slot {
 
 /** The bundle has the worker beside it; sources run the .ts file. */
 const workerEntry = (): string => {
-  const bundled = join(import.meta.dirname, 'unpack-worker.cjs')
-  return existsSync(bundled) ? bundled : join(import.meta.dirname, 'unpack-worker.ts')
+  const bundled = join(import.meta.dirname, 'tree-worker.cjs')
+  return existsSync(bundled) ? bundled : join(import.meta.dirname, 'tree-worker.ts')
 }
 
 const HEAP_MIB = 512
@@ -93,7 +94,7 @@ export class WorkerPool {
   #start(): Slot | undefined {
     if (this.#slots.size >= this.#options.size) return undefined
     const worker = new Worker(workerEntry(), {
-      name: 'unpack',
+      name: 'trees',
       resourceLimits: { maxOldGenerationSizeMb: HEAP_MIB, maxYoungGenerationSizeMb: YOUNG_HEAP_MIB },
       env: {},
     })
@@ -110,7 +111,7 @@ export class WorkerPool {
     slot.task = undefined
     slot.worker.unref()
     if (reply.ok) task?.resolve(reply.reply)
-    else task?.reject(errorOf(reply, task.message.job))
+    else task?.reject(workerError(reply, task.message.job))
     slot.idle = setTimeout(() => void this.#end(slot), this.#options.idleMs).unref()
     this.#dispatch()
   }
@@ -133,19 +134,3 @@ export class WorkerPool {
 }
 
 const closing = (): RuntimeError => new RuntimeError('unavailable', 'Storage is closing')
-
-/** What the file system says to an impossible wish of an archive. */
-const ARCHIVES_FAULT = ['ENAMETOOLONG', 'ELOOP', 'ENOTDIR', 'EISDIR', 'EEXIST', 'ENOENT', 'EINVAL', 'EMLINK', 'EPERM']
-const DISK_FULL = ['ENOSPC', 'EDQUOT', 'EFBIG', 'EMFILE', 'ENFILE', 'ENOMEM']
-
-const errorOf = (reply: WorkerReply & { ok: false }, job: JobName): RuntimeError => {
-  if (reply.kind !== undefined) return new RuntimeError(reply.kind, reply.message)
-  const cause = Object.assign(new Error(reply.message), { code: reply.code })
-  const message = job === 'unpack' ? `Cannot unpack layer: ${reply.message}` : `Job "${job}" failed: ${reply.message}`
-  return new RuntimeError(kindOf(reply.code ?? '', job), message, { cause })
-}
-
-const kindOf = (code: string, job: JobName): ErrorKind => {
-  if (DISK_FULL.includes(code)) return 'resource-exhausted'
-  return (job === 'unpack' || job === 'extract') && ARCHIVES_FAULT.includes(code) ? 'failed-precondition' : 'internal'
-}

@@ -224,8 +224,8 @@ static napi_value clone_paused(napi_env env, napi_callback_info info) {
 }
 
 /* The settings are 32-bit integers: these, then the descriptors the program gets as 0, 1, ... (-1: /dev/null), then the cgroup.procs files it joins. */
-enum { ARGUMENTS, VARIABLES, OPEN_FILES, NEUTRAL_SCORE, SESSION, DESCRIPTORS, CGROUPS, LISTS };
-enum { MOST_DESCRIPTORS = 16, EXEC_STACK = 64 * 1024, CLOSE_RANGE_ON_EXEC = 4 };
+enum { ARGUMENTS, VARIABLES, OPEN_FILES, NEUTRAL_SCORE, SESSION, NAMESPACES, CONFINED, CAPABILITIES, DESCRIPTORS, CGROUPS, LISTS };
+enum { MOST_DESCRIPTORS = 16, EXEC_STACK = 64 * 1024, CLOSE_RANGE_ON_EXEC = 4, MOST_CAPABILITIES = 64 };
 
 typedef struct { const char *file; char **argv, **envp; const int *set; volatile int error; } program;
 
@@ -249,6 +249,11 @@ static int execute(void *data) {
   for (int i = 0; i < set[DESCRIPTORS]; i++) if (dup2(high[i], i) < 0) goto failed;
   if (syscall(SYS_close_range, set[DESCRIPTORS], ~0U, CLOSE_RANGE_ON_EXEC) < 0 && errno != ENOSYS) goto failed;
   if ((set[SESSION] ? setsid() : setpgid(0, 0)) < 0 || chdir("/") < 0) goto failed;
+  for (int i = 0; set[CONFINED] && i < MOST_CAPABILITIES; i++) {
+    int kept = i < 32 && (unsigned)set[CAPABILITIES] >> i & 1;
+    if (!kept && prctl(PR_CAPBSET_DROP, i, 0, 0, 0) < 0 && errno != EINVAL) goto failed;
+  }
+  if (set[CONFINED] && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) goto failed;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, NULL);
   execve(p->file, p->argv, p->envp);
@@ -272,7 +277,7 @@ static napi_value spawn(napi_env env, napi_callback_info info) {
   if (stack && p.argv && p.envp && p.set[DESCRIPTORS] <= MOST_DESCRIPTORS) {
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    pid = clone(execute, stack + EXEC_STACK, CLONE_VM | CLONE_VFORK | SIGCHLD, &p);
+    pid = clone(execute, stack + EXEC_STACK, CLONE_VM | CLONE_VFORK | SIGCHLD | p.set[NAMESPACES], &p);
     if (pid < 0) pid = -errno;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (pid > 0 && p.error) { waitpid((pid_t)pid, NULL, 0); pid = -p.error; }

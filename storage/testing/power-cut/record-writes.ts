@@ -1,12 +1,13 @@
 /**
  * Writes down every change that this process makes below a directory, at the boundary to the system: the functions of
- * node:fs are replaced while a recording runs, so nothing that is tested knows of it. What worker threads make in trees is
+ * node:fs are replaced while a recording runs, so nothing that is tested knows of it. What workers make in trees is
  * written down when they are done, as if file by file. For tests.
  */
 import fs from 'node:fs'
 import { syncBuiltinESMExports } from 'node:module'
 import { join } from 'node:path'
 import { type Linux, linux as realLinux } from '#linux/linux.ts'
+import { UnpackPool } from '../../tar/unpack-pool.ts'
 import { WorkerPool } from '../../tar/worker-pool.ts'
 import { Book } from './change-book.ts'
 import type { Born, Change } from './disk-log.ts'
@@ -78,8 +79,17 @@ export const recordWrites = async (root: string): Promise<Recording> => {
       async function (this: WorkerPool, job: string, request: Any, signal: Any) {
         if (job === 'empty') book.emptied(request.directory)
         const result = await original.call(this, job, request, signal)
-        if (job === 'unpack') book.found(request.directory)
         if (job === 'fix-up') book.found(join(request.directory, request.target))
+        return result
+      },
+  )
+  patch(
+    UnpackPool.prototype,
+    'run',
+    (original) =>
+      async function (this: UnpackPool, task: Any, signal: Any) {
+        const result = await original.call(this, task, signal)
+        book.found(join(this.places.temp, task.directory))
         return result
       },
   )
