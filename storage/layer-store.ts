@@ -171,6 +171,7 @@ export class LayerStore {
     known?: ReadonlyMap<string, Digest>,
   ): Promise<LayerInfo> {
     const { layout, linux, log, trash } = this.#parts
+    using _ = this.#parts.manifests.hold()
     const made = join(layout.temp, `layer-${randomBytes(8).toString('hex')}`)
     await using rollback = new Rollback((what, error) => log.warn(`Cannot undo: ${what}`, { diffId, error }))
     try {

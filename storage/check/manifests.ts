@@ -1,6 +1,6 @@
 /**
- * Makes the manifests of layers, one after the other, in a thread of their own and after the commit: reading a layer again takes
- * a sixth of the time that unpacking it took, and nobody should wait for that. A crash in between is made up for later.
+ * Makes the manifests of layers, one after the other, in a thread of their own, after the commit and when nothing is being unpacked: reading
+ * a layer again takes a sixth of the time that unpacking it took, and nobody should wait for that. A crash in between is made up for later.
  */
 import { access } from 'node:fs/promises'
 import { removeUnfinishedWrites, writeFileAtomic } from '#linux/atomic-file.ts'
@@ -17,13 +17,28 @@ export class Manifests {
   readonly #log: Log
   readonly #expected = new Set<string>()
   readonly #looking: NodeJS.Timeout
+  #looked: Promise<void> | undefined
   #running: Promise<void> = Promise.resolve()
   #closed = false
+  /** Layers that are being unpacked now: they need the processors more. */
+  #held = 0
+  #waiting: (() => void)[] = []
 
   constructor(workers: WorkerPool, log: Log) {
     this.#workers = workers
     this.#log = log
     this.#looking = setTimeout(() => void this.#look(), LOOK_AFTER_MS).unref()
+  }
+
+  /** Keeps manifests from being begun until disposed of. */
+  hold(): Disposable {
+    this.#held++
+    return {
+      [Symbol.dispose]: () => {
+        this.#held--
+        this.#wake()
+      },
+    }
   }
 
   /** Has the manifest of a layer made. `known`: digests of files, by path, that need not be read. */
@@ -45,20 +60,32 @@ export class Manifests {
   /** Those not begun are made after the next start. The workers have to be closed before. */
   async close(): Promise<void> {
     this.#closed = true
+    this.#wake()
     clearTimeout(this.#looking)
     await this.#running
   }
 
-  async #look(): Promise<void> {
+  /** Once: what is made later is asked for. */
+  #look(): Promise<void> {
+    this.#looked ??= this.#makeMissing()
+    return this.#looked
+  }
+
+  async #makeMissing(): Promise<void> {
     for (const directory of this.#expected)
       if (!this.#closed && !(await exists(manifestIn(directory)))) {
         await removeUnfinishedWrites(directory).catch(() => {})
         this.make(directory)
       }
-    this.#expected.clear()
+  }
+
+  #wake(): void {
+    if (this.#held > 0 && !this.#closed) return
+    for (const wake of this.#waiting.splice(0)) wake()
   }
 
   async #make(directory: string, known: ReadonlyMap<string, string>): Promise<void> {
+    while (this.#held > 0 && !this.#closed) await new Promise<void>((wake) => this.#waiting.push(wake))
     if (this.#closed) return
     try {
       const { manifest } = await this.#workers.run('describe', { directory: treeIn(directory), known })
