@@ -8,3 +8,9 @@ export const asDiskError = (error: unknown, what: string): RuntimeError => {
   const isFull = isErrno(error, 'ENOSPC', 'EDQUOT', 'EFBIG', 'EMFILE', 'ENFILE', 'ENOMEM')
   return new RuntimeError(isFull ? 'resource-exhausted' : 'internal', `${what}: ${messageOf(error)}`, { cause: error })
 }
+
+/** The same, with `what` in front also of what has a kind. */
+export const withSubject = (error: unknown, what: string): RuntimeError =>
+  error instanceof RuntimeError
+    ? new RuntimeError(error.kind, `${what}: ${error.message}`, { cause: error })
+    : asDiskError(error, what)

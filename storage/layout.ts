@@ -77,6 +77,8 @@ export const treeIn = (directory: string): string => join(directory, 'diff')
 export const recordIn = (directory: string): string => join(directory, 'record.json')
 /** What the tree of a layer looked like when it was committed; missing for a moment after that. */
 export const manifestIn = (directory: string): string => join(directory, 'manifest.zst')
+/** The directory of a rootfs. */
+export const rootfsIn = ({ rootfs }: Layout, id: string): string => join(rootfs, id)
 export const upperIn = (directory: string): string => join(directory, 'upper')
 export const workIn = (directory: string): string => join(directory, 'work')
 

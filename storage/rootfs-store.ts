@@ -1,27 +1,25 @@
 /** Root file systems of containers: a writable tree of their own over the layers of an image, as a driver can show it. */
-import { randomBytes } from 'node:crypto'
-import { existsSync } from 'node:fs'
-import { mkdir, readdir, rename, rmdir } from 'node:fs/promises'
+import { readdir, rmdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Linux } from '#linux/linux.ts'
 import { RuntimeError } from '#proto/errors.ts'
 import type { Log } from '#proto/log.ts'
 import type { DiffId } from './digest.ts'
-import { asDiskError } from './disk-errors.ts'
+import { withSubject } from './disk-errors.ts'
 import type { FixUpStore } from './fix-up-store.ts'
 import { KeyedLock } from './keyed-lock.ts'
-import type { LayerInfo, LayerStore } from './layer-store.ts'
-import { type Layout, recordIn, upperIn } from './layout.ts'
+import type { LayerStore } from './layer-store.ts'
+import { type Layout, recordIn, rootfsIn, upperIn } from './layout.ts'
+import { makeRootfs, mountRootfs } from './make-rootfs.ts'
 import { readRecord, writeRecord } from './record.ts'
 import { Rollback } from './rollback.ts'
 import { type CreateRootfs, isRootfsId, newRecord, RootfsRecord } from './rootfs-record.ts'
 import type { Drivers } from './snapshot/open-drivers.ts'
 import { isEntangled } from './snapshot/overlay-driver.ts'
 import type { Projects } from './snapshot/projects.ts'
-import { rootOf, type Snapshot, treesOf } from './snapshot/snapshot.ts'
+import { presentLayer, rootOf, type Snapshot, treesOf } from './snapshot/snapshot.ts'
 import type { TreeCopies } from './snapshot/tree-copies.ts'
 import { unmountRootfs } from './snapshot/unmount-rootfs.ts'
-import { trustVolatile } from './snapshot/volatile-mark.ts'
 import { type MeasuredUsage, WritableUsage } from './snapshot/writable-usage.ts'
 import { DEFAULT_LIMITS } from './tar/limits.ts'
 import type { WorkerPool } from './tar/worker-pool.ts'
@@ -109,8 +107,9 @@ export class RootfsStore {
       const snapshot = await this.#snapshot(record)
       const whole = { ...record, copies: drivers.of(record.driver).copiesOf(snapshot) }
       this.#records.set(id, whole)
-      const usage = await this.#make(whole, snapshot, rollback)
-      await this.#mount(whole, snapshot, rollback)
+      const { usage, made } = await makeRootfs(this.#parts, whole, snapshot, rollback)
+      this.#records.set(id, made)
+      await mountRootfs(this.#parts, made, snapshot, rollback)
       this.#usage.add(id, usage)
     } catch (error) {
       throw withSubject(error, `Cannot create rootfs "${id}"${image === undefined ? '' : ` of image "${image}"`}`)
@@ -129,7 +128,7 @@ export class RootfsStore {
     await using rollback = this.#rollback(id)
     try {
       if (!linux.isMountpoint(mountpoint)) {
-        await this.#mount(record, await this.#snapshot(record), rollback)
+        await mountRootfs(this.#parts, record, await this.#snapshot(record), rollback)
       }
       const mounted = { ...record, bootId: linux.bootId() }
       await writeRecord(recordIn(this.#directory(id)), mounted, { durable: false })
@@ -162,7 +161,7 @@ export class RootfsStore {
     const request = { blob: archive, directory: upperIn(this.#directory(id)), whiteouts, limits: DEFAULT_LIMITS }
     await this.#parts.copiers.run('unpack', request, signal)
     await using rollback = this.#rollback(id)
-    await this.#mount(record, await this.#snapshot(record), rollback)
+    await mountRootfs(this.#parts, record, await this.#snapshot(record), rollback)
     rollback.keep()
   }
 
@@ -231,45 +230,12 @@ export class RootfsStore {
   }
 
   async #snapshot({ layers, readonly, options, idMap }: RootfsRecord): Promise<Snapshot> {
-    const stack = layers.map((diffId) => this.#layer(diffId))
+    const stack = layers.map((diffId) => presentLayer(this.#parts.layers, diffId))
     return { trees: await treesOf(stack, this.#parts.fixUps), root: rootOf(stack), readonly, options, idMap }
-  }
-
-  #layer(diffId: DiffId): LayerInfo {
-    const layer = this.#parts.layers.get(diffId)
-    if (layer === undefined) throw new RuntimeError('not-found', `Layer "${diffId}" is not in the store`)
-    if (layer.store !== undefined && !existsSync(layer.path))
-      throw new RuntimeError('not-found', `Layer "${diffId}" is gone from the additional image store "${layer.store}"`)
-    return layer
   }
 
   #rollback(id: string): Rollback {
     return new Rollback((what, error) => this.#parts.log.warn(`Cannot undo: ${what}`, { id, error }))
-  }
-
-  async #make(record: RootfsRecord, snapshot: Snapshot, rollback: Rollback): Promise<Usage> {
-    const { drivers, layout, projects, trash } = this.#parts
-    let place = join(layout.containersTemp, `rootfs-${randomBytes(8).toString('hex')}`)
-    await mkdir(place, { mode: 0o700 })
-    rollback.defer('rootfs directory', () => trash.take(place))
-    const project = record.readonly ? undefined : projects?.assign(place)
-    const usage = await drivers.of(record.driver).make(place, snapshot)
-    const whole = project === undefined ? record : { ...record, project }
-    await writeRecord(recordIn(place), whole, { durable: false })
-    this.#records.set(record.id, whole)
-    if (project !== undefined) projects?.limit(project)
-    await rename(place, this.#directory(record.id))
-    place = this.#directory(record.id)
-    return usage
-  }
-
-  async #mount(record: RootfsRecord, snapshot: Snapshot, rollback: Rollback): Promise<void> {
-    const { id, driver, mountpoint, bootId } = record
-    await trustVolatile(this.#directory(id), { since: bootId, now: this.#parts.linux.bootId() })
-    const created = await mkdir(mountpoint, { recursive: true, mode: 0o700 })
-    if (created !== undefined) rollback.defer('mountpoint', () => rmdir(mountpoint))
-    await this.#parts.drivers.of(driver).mount({ directory: this.#directory(id), mountpoint }, snapshot)
-    rollback.defer('mount', () => this.#parts.linux.unmount(mountpoint, { detach: true }))
   }
 
   #unmount(record: RootfsRecord | undefined): void {
@@ -277,12 +243,6 @@ export class RootfsStore {
   }
 
   #directory(id: string): string {
-    return join(this.#parts.layout.rootfs, id)
+    return rootfsIn(this.#parts.layout, id)
   }
 }
-
-/** With what could not be done in front, whatever the error is. */
-const withSubject = (error: unknown, what: string): RuntimeError =>
-  error instanceof RuntimeError
-    ? new RuntimeError(error.kind, `${what}: ${error.message}`, { cause: error })
-    : asDiskError(error, what)

@@ -1,5 +1,8 @@
 /** What a driver is asked to show: a stack of trees, with or without a writable one on top. */
+import { existsSync } from 'node:fs'
 import type { IdMap, IdRange } from '#linux/user-namespace.ts'
+import { RuntimeError } from '#proto/errors.ts'
+import type { DiffId } from '../digest.ts'
 import type { FixUpStore } from '../fix-up-store.ts'
 import type { LayerInfo } from '../layer-store.ts'
 
@@ -22,6 +25,15 @@ export interface Snapshot {
 }
 
 export type RootAttributes = NonNullable<LayerInfo['root']>
+
+/** Throws not-found for a layer that is not there, or not any more. */
+export const presentLayer = (layers: { get(diffId: DiffId): LayerInfo | undefined }, diffId: DiffId): LayerInfo => {
+  const layer = layers.get(diffId)
+  if (layer === undefined) throw new RuntimeError('not-found', `Layer "${diffId}" is not in the store`)
+  if (layer.store !== undefined && !existsSync(layer.path))
+    throw new RuntimeError('not-found', `Layer "${diffId}" is gone from the additional image store "${layer.store}"`)
+  return layer
+}
 
 /** Layers (bottom first) as trees: cut below one that hides all others, the same one only once, with the fix-up that they need. */
 export const treesOf = async (stack: readonly LayerInfo[], fixUps: FixUpStore): Promise<Tree[]> => {
