@@ -37,8 +37,16 @@ describe('statistics', () => {
   /** The pod, and then its cgroup, as the kubelet does. */
   const endPod = async (name: string, sandboxId: string) => {
     await removePod(world.cri, sandboxId)
-    for (const hierarchy of isCgroupV2 ? [''] : await readdir('/sys/fs/cgroup'))
-      await rmdir(join('/sys/fs/cgroup', hierarchy, world.site.cgroupParent, `pod-${name}`)).catch(() => {})
+    for (const hierarchy of isCgroupV2 ? [''] : await readdir('/sys/fs/cgroup')) {
+      const directory = join('/sys/fs/cgroup', hierarchy, world.site.cgroupParent, `pod-${name}`)
+      // A process that has just ended holds its cgroup for a moment.
+      await until(`'${directory}' goes`, 20_000, () =>
+        rmdir(directory).then(
+          () => true,
+          (error) => error.code === 'ENOENT' || undefined,
+        ),
+      )
+    }
   }
 
   it('tell of a container from the first answer on', async () => {
