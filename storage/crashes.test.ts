@@ -20,6 +20,8 @@ describe('a storage whose process is killed', () => {
   })
 
   for (const job of ['unpack', 'empty', 'describe'])
-    it(`in the middle of the job "${job}" leaves nothing and goes on`, async () =>
-      assert.deepEqual((await crashTrial(`${job} 2`)).wrong, []))
+    it(`in the middle of the job "${job}" leaves nothing and goes on`, async () => {
+      const { died, wrong } = await crashTrial(`${job} 1`)
+      assert.deepEqual([died, wrong], [true, []])
+    })
 })

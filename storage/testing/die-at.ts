@@ -4,6 +4,7 @@
  */
 import fs from 'node:fs'
 import { syncBuiltinESMExports } from 'node:module'
+import { UnpackPool } from '../tar/unpack-pool.ts'
 import { WorkerPool } from '../tar/worker-pool.ts'
 
 /** "37": before the 37th change. "unpack 5": 5 ms after a job of that name began. "": never. */
@@ -44,10 +45,12 @@ export const dieAt = async (root: string, point: DeathPoint): Promise<() => numb
   for (const name of WITH_HANDLE) before(Object.getPrototypeOf(probe), name, () => true)
   await probe.close()
   const [job, ms] = point.split(' ')
-  before(WorkerPool.prototype, 'run', ([name]) => {
+  const jobBegins = (name: string): false => {
     if (name === job) setTimeout(die, Number(ms))
     return false
-  })
+  }
+  before(WorkerPool.prototype, 'run', ([name]) => jobBegins(name))
+  before(UnpackPool.prototype, 'run', () => jobBegins('unpack'))
   syncBuiltinESMExports()
   return () => changes
 }
