@@ -1,5 +1,5 @@
 /** A step of many, whose failure is told and stops nothing. */
-import { isErrno } from '#linux/errno.ts'
+import { errnoOf } from '#linux/errno.ts'
 import type { Report } from './report.ts'
 
 export async function attempt(
@@ -10,6 +10,6 @@ export async function attempt(
   try {
     await work()
   } catch (error) {
-    report(`cannot ${what}: ${isErrno(error) ? error.code : String(error)}`)
+    report(`cannot ${what}: ${errnoOf(error) ?? String(error)}`)
   }
 }

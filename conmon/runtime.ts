@@ -1,7 +1,7 @@
 /** Runs the OCI runtime (runc, crun): create, start and delete of this one container, each with a deadline. */
 import { closeSync, readFileSync, rmSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { isErrno } from '#linux/errno.ts'
+import { errnoOf, isErrno } from '#linux/errno.ts'
 import { makePipe, setNonblock } from '#linux/pipes.ts'
 import type { ChildExit } from '#linux/reaper.ts'
 import { signalName } from '#linux/signals.ts'
@@ -160,7 +160,7 @@ function start(program: Program): number | RuntimeEnd {
   try {
     return spawnProgram(program)
   } catch (error) {
-    if (!isErrno(error)) throw error
+    if (!(error instanceof Error) || errnoOf(error) === undefined) throw error
     return { ok: false, late: false, ending: `could not be run: ${error.message}` }
   }
 }

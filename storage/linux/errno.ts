@@ -41,7 +41,7 @@ export const errnoName = (errno: number): string => {
 }
 
 /** Whether `error` is a system error (Node's or ours) with one of these codes. EWOULDBLOCK and EAGAIN are the same, as in the kernel. */
-export const isErrno = (error: unknown, ...codes: string[]): error is Error & { code: string } => {
+export const isErrno = (error: unknown, ...codes: [string, ...string[]]): error is Error & { code: string } => {
   if (!(error instanceof Error) || !('code' in error) || typeof error.code !== 'string') return false
   const code = error.code
   return codes.some((wanted) => (SAME[wanted] ?? wanted) === (SAME[code] ?? code))

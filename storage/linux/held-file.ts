@@ -12,7 +12,7 @@ const MAX_HELD = 4096
 let held = 0
 
 /** EINVAL: nothing is pinned any more where a namespace was to be entered. */
-const GONE = ['ENOENT', 'ENODEV', 'ESRCH', 'ENOTDIR', 'EOPNOTSUPP', 'EINVAL']
+const GONE = ['ENOENT', 'ENODEV', 'ESRCH', 'ENOTDIR', 'EOPNOTSUPP', 'EINVAL'] as const
 
 /** Opens in the surroundings that it makes: inside a namespace. */
 type Around = (open: () => number) => number

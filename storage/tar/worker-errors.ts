@@ -3,7 +3,17 @@ import { isErrno } from '#linux/errno.ts'
 import { type ErrorKind, RuntimeError } from '#proto/errors.ts'
 
 /** What the file system says to an impossible wish of an archive. */
-const ARCHIVES_FAULT = ['ENAMETOOLONG', 'ELOOP', 'ENOTDIR', 'EISDIR', 'EEXIST', 'ENOENT', 'EINVAL', 'EMLINK', 'EPERM']
+const ARCHIVES_FAULT: [string, ...string[]] = [
+  'ENAMETOOLONG',
+  'ELOOP',
+  'ENOTDIR',
+  'EISDIR',
+  'EEXIST',
+  'ENOENT',
+  'EINVAL',
+  'EMLINK',
+  'EPERM',
+]
 const DISK_FULL = ['ENOSPC', 'EDQUOT', 'EFBIG', 'EMFILE', 'ENFILE', 'ENOMEM']
 
 /** Whether an archive is to blame for an error met while it was unpacked. */
