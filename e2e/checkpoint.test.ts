@@ -28,7 +28,7 @@ import { status } from '@grpc/grpc-js'
 import * as tar from 'tar-stream'
 import { type ContainerConfig, ContainerState, type DeepPartial, NamespaceMode } from '#proto/generated/api.ts'
 import { failsWith } from './cri-client.ts'
-import { writeCricketConfig } from './cricket.ts'
+import { cricketProgram, writeCricketConfig } from './cricket.ts'
 import { useWorld } from './harness.ts'
 import { imageSpec } from './image-spec.ts'
 import { type Layer, makeImage, type OciImage, pushImage } from './oci-image.ts'
@@ -40,10 +40,12 @@ import {
   podConfig,
   type RunningPod,
   readLog,
+  removePod,
   startPod,
   until,
   untilExited,
 } from './pods.ts'
+import { Runtime } from './runtime.ts'
 
 const { DEADLINE_EXCEEDED, FAILED_PRECONDITION, INVALID_ARGUMENT, NOT_FOUND, PERMISSION_DENIED, UNIMPLEMENTED } = status
 
@@ -591,6 +593,32 @@ describe('checkpoints', { skip: isPeer && 'ours' }, () => {
       ] as [Entry[], RegExp][]) {
         await assert.rejects(create(await pack(...entries)), failsWith(FAILED_PRECONDITION, message), String(message))
       }
+    })
+
+    it('are read by a daemon that may be killed meanwhile: nothing is left', async () => {
+      writeFileSync(archive('read.tar'), await packed([{ name: 'config.dump', content: JSON.stringify(config) }]))
+      const containers = async () => (await world.cri.runtime.listContainers({})).containers.map(({ id }) => id).sort()
+      const files = () =>
+        ['root/checkpoints', 'root/containers', 'state/containers'].map((path) =>
+          readdirSync(world.site.path(path)).sort(),
+        )
+      const before = [await containers(), files()]
+      await world.runtime.stop()
+      const program = cricketProgram(world.site)
+      const dying = new Runtime({
+        ...program,
+        env: { ...program.env, CRICKET_CRASH_POINT: 'CreateContainer/archive#1' },
+      })
+      await dying.start()
+      const sandbox = await podConfig(world.site, 'crashed')
+      const { podSandboxId } = await dying.cri.runtime.runPodSandbox({ config: sandbox })
+      const made = createContainer(dying.cri, podSandboxId, sandbox, containerConfig('main', archive('read.tar'), []))
+      await assert.rejects(made)
+      await until('the daemon has died', 10_000, async () => !dying.isRunning || undefined)
+      await world.runtime.start()
+      assert.deepEqual([await containers(), files()], before)
+      await removePod(world.cri, podSandboxId)
+      rmSync(archive('read.tar'))
     })
   })
 })

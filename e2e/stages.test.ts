@@ -283,6 +283,9 @@ function stagesInSources(): Set<string> {
   return new Set(names)
 }
 
+/** What only images of checkpoints come to: `checkpoint.test.ts` kills a daemon there. */
+const ELSEWHERE = ['archive']
+
 const tried = new Set<string>()
 let crashes = 0
 
@@ -333,7 +336,7 @@ describe('a daemon killed at a stage', () => {
   it('was killed at every stage there is', (t) => {
     const seen = new Set([...tried].map((place) => place.split('/')[1]))
     assert.deepEqual(
-      [...stagesInSources()].filter((stage) => !seen.has(stage)),
+      [...stagesInSources()].filter((stage) => !seen.has(stage) && !ELSEWHERE.includes(stage)),
       [],
     )
     t.diagnostic(`${tried.size} stages tried, ${crashes} kills`)
