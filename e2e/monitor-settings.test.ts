@@ -12,12 +12,12 @@ import { containerConfig, podConfig, removePod, startPod, untilExited } from './
 const cgroup = `/cricket-e2e-monitors-${process.pid}`
 
 describe('monitors with a cgroup of their own and the journal', () => {
-  // It is everybody's, so the daemon leaves it.
+  const world = useWorld({ config: { sections: { monitor: { cgroup, journal: true } } } })
+  // It is everybody's, so the daemon leaves it; empty only once the daemon and its spare monitor have gone.
   after(async () => {
     const hierarchies = await readdir('/sys/fs/cgroup')
     for (const each of ['', ...hierarchies]) await rmdir(join('/sys/fs/cgroup', each, cgroup)).catch(() => {})
   })
-  const world = useWorld({ config: { sections: { monitor: { cgroup, journal: true } } } })
 
   it('live in that cgroup, in every hierarchy, and not in the daemon’s; a restart of the daemon finds them', async () => {
     const command = ['sh', '-c', 'echo hello; sleep 4']

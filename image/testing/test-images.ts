@@ -77,6 +77,10 @@ export class TestImages implements AsyncDisposable {
       timing: quickTiming,
       ...options,
       config: { ...testConfig, ...options.config },
+    }).catch(async (error: unknown) => {
+      await storage.close()
+      await rm(root, { recursive: true, force: true })
+      throw error
     })
     return new TestImages(root, storage, images, logged)
   }
