@@ -26,6 +26,7 @@ import { Watches } from './container/watches.ts'
 import { openIsolation } from './cpu-isolation/open-isolation.ts'
 import { openSocket } from './cri/cri-socket.ts'
 import { type CriServer, serveCri } from './cri/server.ts'
+import { EventLoopLag } from './event-loop-lag.ts'
 import { OrderedClock } from './events/ordered-clock.ts'
 import { keepHouse } from './housekeeping.ts'
 import { serveLoads } from './image-load/serve-loads.ts'
@@ -96,6 +97,7 @@ export async function startDaemon(
   await claimRecords({ linux, root: config.root, records: sandboxes.all().length + containers.all().length })
   // One array for the life of the daemon: its content follows the configuration.
   const insecureRegistries = [...config.image.insecureRegistries]
+  const eventLoopLag = new EventLoopLag()
   const images = await openImages({
     storage,
     root: paths.images,
@@ -104,6 +106,7 @@ export async function startDaemon(
     linux,
     log: log.child({ part: 'image' }),
     inUse: (id) => containers.all().some(({ record }) => usesImage(record, id)),
+    during: () => eventLoopLag.measure(),
   })
   const network = openPodNetwork({
     configDir: config.network.configDir,
@@ -152,6 +155,7 @@ export async function startDaemon(
     forwards: new Forwards(),
     stops: new StopRaces(),
     eventClock: new OrderedClock(),
+    eventLoopLag,
     stats: new Stats({ config, containers, linux, log, paths, sandboxes }),
     swept: { directories: 0, rootfs: 0 },
   }

@@ -12,6 +12,7 @@ import type { ContainerStore } from './container/container.ts'
 import type { StopRaces } from './container/stop-races.ts'
 import type { Watches } from './container/watches.ts'
 import type { CpuIsolation } from './cpu-isolation/cpu-isolation.ts'
+import type { EventLoopLag } from './event-loop-lag.ts'
 import type { OrderedClock } from './events/ordered-clock.ts'
 import type { SandboxId } from './ids.ts'
 import type { MonitorClient } from './monitor/monitor-client.ts'
@@ -74,6 +75,8 @@ export interface Parts {
   readonly stops: StopRaces
   /** The order in which clients are told what is. */
   readonly eventClock: OrderedClock
+  /** How long nobody is answered while images come. */
+  readonly eventLoopLag: EventLoopLag
   /** What statistics remember between two questions. */
   readonly stats: Stats
   readonly swept: Swept

@@ -61,7 +61,7 @@ export const openImages = async (input: OpenImages): Promise<Images> => {
 export class Images {
   readonly #input: OpenImages
   readonly #records: ImageRecords
-  readonly #operations = new Operations()
+  readonly #operations: Operations
   readonly #joined = new JoinPulls<ImageRecord>()
   readonly #closed = new AbortController()
   readonly #leases = new Leases()
@@ -81,6 +81,7 @@ export class Images {
   constructor(input: OpenImages, records: ImageRecords, evidence: EvidenceStore, lookAround: () => Promise<void>) {
     const { storage, linux, log, timing = defaultTiming, platform = hostPlatform(), config } = input
     this.#input = input
+    this.#operations = new Operations(input.during)
     this.#records = records
     const { insecureRegistries, registriesConf, certsDirs, credentials } = config
     this.#exchange = new HttpExchange(timing, config.proxies)

@@ -20,6 +20,8 @@ export interface OpenImages {
   readonly log: Log
   /** Whether a container needs this image: it is then not removed. */
   readonly inUse: (id: ImageId) => boolean
+  /** Called when a pull or load begins; what it gives is disposed of when that ends. */
+  readonly during?: () => Disposable
   /** This host's, unless given. */
   readonly platform?: Platform
   readonly timing?: Timing

@@ -60,10 +60,19 @@ export class Operation implements Disposable {
 
 export class Operations {
   readonly #running = new Set<Operation>()
+  readonly #during: () => Disposable
+
+  /** @param during called when an operation begins; what it gives is disposed of when that ends */
+  constructor(during: () => Disposable = () => ({ [Symbol.dispose]: () => {} })) {
+    this.#during = during
+  }
 
   /** `using operation = operations.start("docker.io/library/busybox:latest")` */
   start(what: string): Operation {
-    const operation: Operation = new Operation(what, () => this.#running.delete(operation))
+    const during = this.#during()
+    const operation: Operation = new Operation(what, () => {
+      if (this.#running.delete(operation)) during[Symbol.dispose]()
+    })
     this.#running.add(operation)
     return operation
   }

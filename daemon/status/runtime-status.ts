@@ -8,7 +8,7 @@ import { RUNTIME_NAME, VERSION } from '../version.ts'
 
 type StatusNeeds = Pick<
   Parts,
-  'config' | 'handlers' | 'host' | 'images' | 'network' | 'operations' | 'storage' | 'swept'
+  'config' | 'eventLoopLag' | 'handlers' | 'host' | 'images' | 'network' | 'operations' | 'storage' | 'swept'
 >
 
 /** RuntimeReady and NetworkReady as they are, and what each runtime handler offers ("" is the default one). */
@@ -34,6 +34,7 @@ export async function runtimeStatus(needs: StatusNeeds, verbose: boolean): Promi
           operations: JSON.stringify([...needs.operations.list(), ...needs.images.operations()]),
           registries: JSON.stringify(needs.images.registriesState()),
           healing: JSON.stringify(healing(needs)),
+          eventLoop: JSON.stringify(needs.eventLoopLag.read()),
           signaturePolicies: JSON.stringify({ problems: needs.images.policyProblems() }),
           networkDebts: JSON.stringify(needs.network.debts()),
           config: JSON.stringify(needs.config),

@@ -20,6 +20,7 @@ import { type Registry, startRegistry } from '../registry.ts'
 import type { Runtime } from '../runtime.ts'
 import { createSite, removeSite, type Site } from '../site.ts'
 import { type Figure, renderTable } from './figures.ts'
+import { type Felt, watchRuntime } from './watch-runtime.ts'
 
 const MIB = 2 ** 20
 const LAYER = 'application/vnd.oci.image.layer.v1.tar+gzip'
@@ -31,10 +32,9 @@ interface Contestant {
 }
 
 /** What one pull cost. */
-interface Cost {
+interface Cost extends Felt {
   readonly ms: number
   readonly peakMb: number
-  readonly slowestCallMs: number
 }
 
 const note = (text: string) => console.error(`bench  ${text}`)
@@ -135,6 +135,7 @@ async function measure(all: Contestant[], registry: Registry, images: Images, ro
     figure(`${what}, wall`, 'ms', byName, ({ ms }) => ms),
     figure(`${what}, peak RSS of the daemon`, 'MB', byName, ({ peakMb }) => peakMb),
     figure(`${what}, slowest Version call`, 'ms', byName, ({ slowestCallMs }) => slowestCallMs),
+    figure(`${what}, longest standstill of the event loop`, 'ms', byName, ({ loopLagMs = Number.NaN }) => loopLagMs),
   ])
 }
 
@@ -158,37 +159,16 @@ async function pull(runtime: Runtime, references: readonly string[]): Promise<Co
   execFileSync('sync')
   // From here on VmHWM is the most that this pull needed.
   await writeFile(`/proc/${runtime.pid}/clear_refs`, '5')
-  const calls = watchCalls(runtime)
+  const watch = watchRuntime(runtime)
   const began = performance.now()
   await Promise.all(references.map((name) => images.pullImage({ image: imageSpec(name) }, { timeoutMs: 900_000 })))
   const ms = performance.now() - began
-  const slowestCallMs = await calls.stop()
+  const felt = await watch.stop()
   const status = await readFile(`/proc/${runtime.pid}/status`, 'utf8')
   const peakMb = (Number(/VmHWM:\s+(\d+)/.exec(status)?.[1]) * 1024) / 1e6
   for (const name of references) await images.removeImage({ image: imageSpec(name) })
   await sleep(500)
-  return { ms, peakMb, slowestCallMs }
-}
-
-/** Asks something that needs no work, again and again. */
-function watchCalls(runtime: Runtime): { stop(): Promise<number> } {
-  let slowest = 0
-  let going = true
-  const loop = (async () => {
-    while (going) {
-      const began = performance.now()
-      await runtime.cri.runtime.version({})
-      slowest = Math.max(slowest, performance.now() - began)
-      await sleep(10)
-    }
-  })()
-  return {
-    stop: async () => {
-      going = false
-      await loop
-      return slowest
-    },
-  }
+  return { ms, peakMb, ...felt }
 }
 
 /** Download and checksum alone, into a directory. */

@@ -21,6 +21,7 @@ import { digestOf, type Layer, makeImage, type OciImage, writeLayout } from '../
 import type { Runtime } from '../runtime.ts'
 import { createSite, removeSite } from '../site.ts'
 import { type Figure, renderTable } from './figures.ts'
+import { type Felt, watchRuntime } from './watch-runtime.ts'
 
 const run = promisify(execFile)
 const KIB = 1024
@@ -28,11 +29,10 @@ const MIB = 2 ** 20
 const NAME = 'registry.example/bench:1'
 const NAMES = ['cricket', 'containerd', 'umoci', 'tar (unverified)']
 
-interface Cost {
+interface Cost extends Partial<Felt> {
   readonly ms: number
   /** Most resident memory at once, of all processes that took part and are not the client. */
   readonly peakMb: number
-  readonly slowestCallMs?: number
 }
 
 /** A layout directory, and an archive of one with the same image. */
@@ -65,6 +65,7 @@ export async function benchUnpack({ rounds, json, only }: { rounds: number; json
       figure(`${what}, wall`, 'ms', byName, ({ ms }) => ms),
       figure(`${what}, peak memory`, 'MB', byName, ({ peakMb }) => peakMb),
       figure(`${what}, slowest Version call`, 'ms', byName, ({ slowestCallMs = Number.NaN }) => slowestCallMs),
+      figure(`${what}, longest standstill of the event loop`, 'ms', byName, ({ loopLagMs = Number.NaN }) => loopLagMs),
     ])
     console.log(`\n${renderTable(figures, NAMES)}\n`)
     note(`load before ${before[0]?.toFixed(1)}, after ${loadavg()[0]?.toFixed(1)}`)
@@ -176,14 +177,14 @@ async function each(sources: Map<string, Source>, work: (source: Source) => Prom
 }
 
 async function load(runtime: Runtime, program: string, args: string[]): Promise<Cost> {
-  const watch = watchRuntime(runtime)
+  const [watch, memory] = [watchRuntime(runtime), watchMemory(runtime)]
   const began = performance.now()
   await run(program, args)
   const ms = performance.now() - began
-  const seen = await watch.stop()
+  const [felt, peakMb] = await Promise.all([watch.stop(), memory.stop()])
   await runtime.cri.images.removeImage({ image: imageSpec(NAME) })
   await sleep(500)
-  return { ms, ...seen }
+  return { ms, peakMb, ...felt }
 }
 
 async function umoci({ directory }: Source): Promise<Cost> {
@@ -219,16 +220,9 @@ async function command(program: string, args: string[]): Promise<Cost> {
   return { ms, peakMb }
 }
 
-/** Memory of the daemon and of the processes that it unpacks with, and how long something that needs no work waits. */
-function watchRuntime(runtime: Runtime): { stop(): Promise<{ peakMb: number; slowestCallMs: number }> } {
-  let [going, peakMb, slowestCallMs] = [true, 0, 0]
-  const calls = (async () => {
-    for (; going; await sleep(10)) {
-      const began = performance.now()
-      await runtime.cri.runtime.version({})
-      slowestCallMs = Math.max(slowestCallMs, performance.now() - began)
-    }
-  })()
+/** The most memory of the daemon and of the processes that it unpacks with. */
+function watchMemory(runtime: Runtime): { stop(): Promise<number> } {
+  let [going, peakMb] = [true, 0]
   const memory = (async () => {
     for (; going; await sleep(20)) {
       const all = await Promise.all([runtime.pid, ...(await unpackersOf(runtime.pid))].map(residentMb))
@@ -241,8 +235,8 @@ function watchRuntime(runtime: Runtime): { stop(): Promise<{ peakMb: number; slo
   return {
     stop: async () => {
       going = false
-      await Promise.all([calls, memory])
-      return { peakMb, slowestCallMs }
+      await memory
+      return peakMb
     },
   }
 }
