@@ -1,6 +1,7 @@
 /**
- * Sigstore signatures in the registry of the image itself: cosign's first form under the tag `sha256-<hex>.sig`, bundles among
- * the referrers of the digest, or where a registry knows no referrers, in the index under the tag `sha256-<hex>`.
+ * Sigstore signatures in the registry of the image itself: cosign's first form under the tag `sha256-<hex>.sig`, bundles (and the first
+ * form, if cosign is told so) among the referrers of the digest, or where a registry knows no referrers, in the index under the tag
+ * `sha256-<hex>`.
  */
 
 import * as z from 'zod'
@@ -20,6 +21,17 @@ export interface SignatureSource extends ImageSource {
 
 const SIMPLE_SIGNING = 'application/vnd.dev.cosign.simplesigning.v1+json'
 const BUNDLE = /^application\/vnd\.dev\.sigstore\.bundle(\.v\d+\.\d+\+json|\+json;version=\d+\.\d+)$/
+
+/**
+ * What lists of referrers call a manifest that may hold a signature, beside a bundle's type. cosign 3 itself writes the empty
+ * type of the config where it has to keep the list under a tag, although the manifest says better.
+ */
+const MAY_BE_ONE: ReadonlySet<string | undefined> = new Set([
+  undefined,
+  'application/vnd.dev.cosign.artifact.sig.v1+json',
+  'application/vnd.oci.empty.v1+json',
+  'application/vnd.oci.image.config.v1+json',
+])
 
 const annotations = z.record(z.string(), z.string().max(MAX_SIGNATURE_BYTES)).nullish()
 
@@ -41,60 +53,53 @@ export const fetchAttachments = async (
   log: Log,
   signal: AbortSignal,
 ): Promise<Evidence[]> => {
-  const cosign = await fetchCosign(source, digest, log, signal)
-  const bundles = await fetchBundles(source, digest, log, signal)
-  return [...cosign, ...bundles].slice(0, MAX_SIGNATURES)
+  const beside = await ifThere(source.document({ tag: `${tagOf(digest)}.sig` }, signal))
+  const found = beside ? await readAttached(source, beside, log, signal) : []
+  const list =
+    (await ifThere(source.referrers(digest, signal))) ??
+    (await ifThere(source.document({ tag: tagOf(digest) }, signal)))
+  for (const entry of (list ? readIndex(list, log) : []).slice(0, MAX_SIGNATURES)) {
+    const document = await ifThere(source.document({ digest: entry.digest }, signal))
+    if (document) found.push(...(await readAttached(source, document, log, signal)))
+  }
+  return found.slice(0, MAX_SIGNATURES)
 }
 
 const tagOf = (digest: Digest): string => digest.replace(':', '-')
 
-const fetchCosign = async (
+/** All signatures that a manifest holds, of either form. */
+const readAttached = async (
   source: SignatureSource,
-  digest: Digest,
+  document: FetchedDocument,
   log: Log,
   signal: AbortSignal,
 ): Promise<Evidence[]> => {
-  const document = await ifThere(source.document({ tag: `${tagOf(digest)}.sig` }, signal))
-  const layers = document ? readLayers(document, log) : []
   const found: Evidence[] = []
-  for (const { annotations: said, ...descriptor } of layers.slice(0, MAX_SIGNATURES)) {
+  for (const { annotations: said, ...descriptor } of readLayers(document, log).slice(0, MAX_SIGNATURES)) {
+    if (!isSmall(descriptor)) continue
     const signature = said?.['dev.cosignproject.cosign/signature']
-    if (descriptor.mediaType !== SIMPLE_SIGNING || signature === undefined || !isSmall(descriptor)) continue
-    const payload = await source.smallBlob(descriptor, signal)
-    const certificate = said?.['dev.sigstore.cosign/certificate']
-    const chain = said?.['dev.sigstore.cosign/chain']
-    const receipt = said?.['dev.sigstore.cosign/bundle']
-    found.push({
-      kind: 'cosign',
-      payload: payload.toString('base64'),
-      // Written down as it is would break the record when it is no base64.
-      signature: Buffer.from(signature, 'base64').toString('base64'),
-      ...(certificate && { certificate }),
-      ...(chain && { chain }),
-      ...(receipt && { receipt }),
-    })
+    if (BUNDLE.test(descriptor.mediaType)) {
+      found.push({ kind: 'bundle', json: (await source.smallBlob(descriptor, signal)).toString('utf8') })
+    } else if (descriptor.mediaType === SIMPLE_SIGNING && signature !== undefined) {
+      found.push(cosignSignature(await source.smallBlob(descriptor, signal), signature, said ?? {}))
+    }
   }
   return found
 }
 
-const fetchBundles = async (
-  source: SignatureSource,
-  digest: Digest,
-  log: Log,
-  signal: AbortSignal,
-): Promise<Evidence[]> => {
-  const list =
-    (await ifThere(source.referrers(digest, signal))) ??
-    (await ifThere(source.document({ tag: tagOf(digest) }, signal)))
-  const entries = list ? readIndex(list, log) : []
-  const found: Evidence[] = []
-  for (const entry of entries.slice(0, MAX_SIGNATURES)) {
-    const document = await ifThere(source.document({ digest: entry.digest }, signal))
-    const [layer] = document ? readLayers(document, log) : []
-    if (layer === undefined || !BUNDLE.test(layer.mediaType) || !isSmall(layer)) continue
-    found.push({ kind: 'bundle', json: (await source.smallBlob(layer, signal)).toString('utf8') })
+const cosignSignature = (payload: Buffer, signature: string, said: Readonly<Record<string, string>>): Evidence => {
+  const certificate = said['dev.sigstore.cosign/certificate']
+  const chain = said['dev.sigstore.cosign/chain']
+  const receipt = said['dev.sigstore.cosign/bundle']
+  return {
+    kind: 'cosign',
+    payload: payload.toString('base64'),
+    // Written down as it is would break the record when it is no base64.
+    signature: Buffer.from(signature, 'base64').toString('base64'),
+    ...(certificate && { certificate }),
+    ...(chain && { chain }),
+    ...(receipt && { receipt }),
   }
-  return found
 }
 
 const isSmall = ({ size }: Descriptor): boolean => size <= MAX_SIGNATURE_BYTES
@@ -124,8 +129,9 @@ const readLayers = (
 const readIndex = ({ bytes, digest }: FetchedDocument, log: Log): Descriptor[] => {
   try {
     const { manifests } = check(indexFields, parseStrictJson(bytes, digest), digest)
-    // Who does not say what it is may be one.
-    return (manifests ?? []).filter(({ artifactType }) => artifactType === undefined || BUNDLE.test(artifactType))
+    return (manifests ?? []).filter(
+      ({ artifactType }) => MAY_BE_ONE.has(artifactType) || BUNDLE.test(artifactType ?? ''),
+    )
   } catch (error) {
     log.debug('List of signatures is passed over', { digest, error })
     return []

@@ -36,6 +36,19 @@ suite('a signature by a key', () => {
     assert.deepEqual(await verifyBundle(bundle, by(byKeys(key))), [{ digest, reference: undefined }])
   })
 
+  for (const kind of ['P-256', 'RSA', 'Ed25519'] as const) {
+    test(`may be made by ${kind}, in both forms`, async () => {
+      const [mine, another] = [makeKey(kind), makeKey(kind)]
+      assert.deepEqual(await verifyCosign(signClaim(claim, mine), by(byKeys(another, mine))), wanted)
+      await refused(verifyCosign(signClaim(claim, mine), by(byKeys(another))), /no key of the policy/)
+      const payload = claimOf('quay.io/team/app', digestOf('another')).toString('base64')
+      await refused(verifyCosign({ ...signClaim(claim, mine), payload }, by(byKeys(mine))), /no key of the policy/)
+      const bundle = bundleOf({ payload: statementOf(digest), key: mine })
+      assert.deepEqual(await verifyBundle(bundle, by(byKeys(mine))), [{ digest, reference: undefined }])
+      await refused(verifyBundle(bundle, by(byKeys(another))), /no key of the policy/)
+    })
+  }
+
   test('is bad by another key, or for other bytes', async () => {
     await refused(verifyCosign(signClaim(claim, key), by(byKeys(other))), /no key of the policy/)
     const payload = claimOf('quay.io/team/app', digestOf('another')).toString('base64')

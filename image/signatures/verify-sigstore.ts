@@ -3,8 +3,9 @@
  * by the log's key. @sigstore/verify is loaded only when there is something to verify.
  */
 
-import { createHash, type KeyObject } from 'node:crypto'
+import { createHash, verify as isSignedBy, type KeyObject } from 'node:crypto'
 import type { Bundle, SerializedBundle } from '@sigstore/bundle'
+import type { SignedEntity } from '@sigstore/verify'
 import { messageOf } from '#proto/errors.ts'
 import type { SigstoreSigned } from '../policy/policy.ts'
 import { readClaim, readStatement } from './claim.ts'
@@ -124,8 +125,10 @@ const verifyBy = async (
     })),
     publicKey: () => ({ publicKey: key, validFor: () => true }),
   }
+  const signed = toSignedEntity(bundle, payload)
   const entity = {
-    ...toSignedEntity(bundle, payload),
+    ...signed,
+    signature: payload ? ofMessage(signed.signature, payload) : signed.signature,
     key: { $case: 'public-key' as const, hint: '' },
     // What nobody asked for cannot be checked: the policy has no key for it.
     tlogEntries: isLogged ? tlogEntries : [],
@@ -134,3 +137,17 @@ const verifyBy = async (
   const threshold = { ctlogThreshold: 0, timestampThreshold: 0, tlogThreshold: isLogged ? 1 : 0 }
   new Verifier(trust, threshold).verify(entity)
 }
+
+type SignatureContent = SignedEntity['signature']
+
+/** Ed25519 signs a message and not its digest, which is all that the library knows to do for messages. */
+const ofMessage = (content: SignatureContent, message: Buffer): SignatureContent => ({
+  signature: content.signature,
+  compareSignature: (signature) => content.compareSignature(signature),
+  compareDigest: (digest) => content.compareDigest(digest),
+  compareSignedDigest: (digest) => content.compareSignedDigest(digest),
+  verifySignature: (key) =>
+    key.asymmetricKeyType === 'ed25519'
+      ? isSignedBy(null, message, key, content.signature)
+      : content.verifySignature(key),
+})

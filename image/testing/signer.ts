@@ -12,8 +12,14 @@ export interface KeyPair {
   readonly pem: string
 }
 
-export const makeKey = (): KeyPair => {
-  const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+const makePair = {
+  'P-256': () => generateKeyPairSync('ec', { namedCurve: 'P-256' }),
+  Ed25519: () => generateKeyPairSync('ed25519'),
+  RSA: () => generateKeyPairSync('rsa', { modulusLength: 2048 }),
+}
+
+export const makeKey = (kind: 'P-256' | 'Ed25519' | 'RSA' = 'P-256'): KeyPair => {
+  const { publicKey, privateKey } = makePair[kind]()
   return { publicKey, privateKey, pem: publicKey.export({ type: 'spki', format: 'pem' }).toString() }
 }
 
@@ -32,7 +38,9 @@ export const claimOf = (repository: string, digest: Digest, type = 'cosign conta
 
 const base64 = (bytes: Uint8Array | string): string => Buffer.from(bytes).toString('base64')
 
-const signed = (payload: Uint8Array, key: KeyPair): string => base64(sign('sha256', payload, key.privateKey))
+/** Ed25519 hashes by itself. */
+const signed = (payload: Uint8Array, { privateKey }: KeyPair): string =>
+  base64(sign(privateKey.asymmetricKeyType === 'ed25519' ? null : 'sha256', payload, privateKey))
 
 export const signClaim = (payload: Buffer, key: KeyPair): CosignSignature => ({
   kind: 'cosign',
