@@ -8,6 +8,7 @@ import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { status } from '@grpc/grpc-js'
 import { type ContainerConfig, type DeepPartial, LinuxContainerResources } from '#proto/generated/api.ts'
+import { type KernelLimits, kernelLimits } from './cgroup-files.ts'
 import { failsWith } from './cri-client.ts'
 import { useWorld } from './harness.ts'
 import { untilExited } from './pods.ts'
@@ -101,7 +102,8 @@ describe('a node that decides for its pods', () => {
           management: {
             activationAnnotation: 'target.workload.openshift.io/management',
             annotationPrefix: 'resources.workload.openshift.io',
-            resources: { cpushares: 77, cpuset: '0' },
+            allowedAnnotations: ['umask.crio.io'],
+            resources: { cpushares: 77, cpuset: '0', cpuquota: 40_000 },
           },
         },
       },
@@ -126,9 +128,11 @@ describe('a node that decides for its pods', () => {
     const annotations = {
       'target.workload.openshift.io/management': '{"effect":"PreferredDuringScheduling"}',
       'resources.workload.openshift.io/main': '{"cpushares": 33}',
+      'umask.crio.io': '0027',
     }
-    const script = 'grep Cpus_allowed_list /proc/self/status'
+    const script = 'grep Cpus_allowed_list /proc/self/status; umask'
     let shares = ''
+    let limits: KernelLimits | undefined
     const { lines } = await see(world, {
       name: 'workload',
       script,
@@ -137,10 +141,15 @@ describe('a node that decides for its pods', () => {
       meanwhile: async (id) => {
         const text = await readFile(world.site.path('state', 'containers', id, 'config.json'), 'utf8')
         shares = JSON.parse(text).linux.resources.cpu.shares
+        // As the kubelet's CPU manager does.
+        const linux = LinuxContainerResources.fromPartial({ cpuQuota: 90_000n, cpuPeriod: 100_000n })
+        await world.cri.runtime.updateContainerResources({ containerId: id, linux })
+        limits = await kernelLimits(world.site, id)
       },
     })
-    assert.deepEqual(lines, ['Cpus_allowed_list:\t0'])
+    assert.deepEqual(lines, ['Cpus_allowed_list:\t0', '0027'])
     assert.equal(shares, 33)
+    assert.deepEqual([limits?.cpus, limits?.quota], ['0', '40000'])
     const bad = { ...annotations, 'resources.workload.openshift.io/main': '{"cpushares": "33"}' }
     await assert.rejects(
       see(world, { name: 'bad', script, pod: { annotations: bad } }),
@@ -173,9 +182,16 @@ describe('a node that decides for its pods', () => {
       hook({ annotations: { '^trace$': '^on$' } }, ['createRuntime', 'poststop'], 'one'),
     )
     await writeFile(join(dir, 'hooks', '2.json'), hook({ commands: ['/never$'] }, ['createRuntime'], 'two'))
+    const mine = { annotations: { '^mine$': '^yes$', '^trace$': '^off$' }, commands: ['^sh$'], hasBindMounts: true }
+    await writeFile(join(dir, 'hooks', '4.json'), hook(mine, ['createRuntime'], 'four'))
     await see(world, { name: 'hooked', script: 'true', pod: { annotations: { trace: 'on' } } })
     await see(world, { name: 'unhooked', script: 'true', pod: { annotations: { trace: 'off' } } })
     assert.equal(await readFile(trace, 'utf8'), 'one x\none x\n')
+    const mounts = [{ containerPath: '/m', hostPath: dir }]
+    const pod = { annotations: { trace: 'off' } }
+    await see(world, { name: 'mine', script: 'true', pod, config: { annotations: { mine: 'yes' }, mounts } })
+    await see(world, { name: 'bare', script: 'true', pod, config: { annotations: { mine: 'yes' } } })
+    assert.equal(await readFile(trace, 'utf8'), 'one x\none x\nfour x\n')
     await writeFile(join(dir, 'hooks', '3.json'), '{')
     const refused = see(world, { name: 'broken', script: 'true' })
     await assert.rejects(refused, failsWith(status.FAILED_PRECONDITION, /hooks\/3\.json/))

@@ -24,6 +24,20 @@ const decided = (pod: Record<string, string>, workload: Workload = management) =
 test('a pod without the annotation keeps what it asked for', () => {
   assert.equal(workloadOf({ management }, { constructor: 'x' }), undefined)
   assert.equal(withWorkload(requested, undefined, {}, 'web'), requested)
+  assert.equal(workloadOf({ management: { ...management, activationAnnotation: 'constructor' } }, {}), undefined)
+})
+
+test('of several workloads that a pod belongs to it is the first by name', () => {
+  const other = { ...management, resources: { cpushares: 7 } }
+  assert.equal(workloadOf({ b: management, a: other }, ACTIVE), other)
+  assert.equal(workloadOf({ a: management, b: other }, ACTIVE), management)
+})
+
+test('only annotations below the prefix are read, and none without one', () => {
+  const { annotationPrefix: _, ...withoutPrefix } = management
+  assert.equal(decided({ ...ACTIVE, 'undefined/web': '{"cpushares": 40}' }, withoutPrefix).cpuShares, 100n)
+  const inherited = Object.create({ 'resources.workload.openshift.io/web': '{"cpushares": 40}' })
+  assert.equal(decided(Object.assign(inherited, ACTIVE)).cpuShares, 100n)
 })
 
 test('the node decides, memory stays', () => {
@@ -52,6 +66,9 @@ test('a limit becomes a quota of its period, a millisecond at least; a quota of 
   assert.equal(decided(ACTIVE, { ...limited, resources: { cpulimit: 500, cpuperiod: 50_000 } }).cpuQuota, 25_000n)
   const own = { ...ACTIVE, 'resources.workload.openshift.io/web': '{"cpuquota": 7000}' }
   assert.equal(decided(own, limited).cpuQuota, 7000n)
+  const both = { ...ACTIVE, 'resources.workload.openshift.io/web': '{"cpuquota": 7000, "cpulimit": 200}' }
+  assert.equal(decided(both, limited).cpuQuota, 10_000n)
+  assert.equal(decided(own, limited).cpuPeriod, 50_000n)
 })
 
 test('an annotation that is malformed refuses the container', () => {
@@ -62,6 +79,15 @@ test('an annotation that is malformed refuses the container', () => {
     '[]',
     '{"cpushares": "40"}',
     '{"cpuset": "x"}',
+    '{"cpuset": ""}',
+    '{"cpushares": 1}',
+    '{"cpushares": 262145}',
+    '{"cpuquota": 999}',
+    '{"cpuperiod": 999}',
+    '{"cpuperiod": 1000001}',
+    '{"cpulimit": 0}',
+    // Too long, though nothing is wrong with it.
+    `{"cpushares": 40}${' '.repeat(4096)}`,
     '{"memory": 1}',
     '{"cpushares": 1e99}',
     `{"cpuset":"${'1,'.repeat(3000)}1"}`,

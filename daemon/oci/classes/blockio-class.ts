@@ -1,5 +1,5 @@
 /** The class of block I/O of a container, with its devices as they are on this host just now. */
-import { globSync, readFileSync, realpathSync, statSync } from 'node:fs'
+import { globSync, readFileSync, statSync } from 'node:fs'
 import { messageOf } from '#proto/errors.ts'
 import { deviceNumber } from '../resolve-devices.ts'
 import { impossible, invalid, quoted } from '../spec/refuse.ts'
@@ -83,10 +83,9 @@ const note = (
   limits.set(field, byDevice.set(`${device.major}:${device.minor}`, device))
 }
 
-const blockDevices: FindBlockDevices = (pattern) => {
-  const paths = new Set(globSync(pattern).map((path) => realpathSync(path)))
-  return [...paths].flatMap((path) => {
+/** Links are followed; one that leads nowhere is no device. */
+const blockDevices: FindBlockDevices = (pattern) =>
+  globSync(pattern).flatMap((path) => {
     const entry = statSync(path, { throwIfNoEntry: false })
     return entry?.isBlockDevice() ? [deviceNumber(entry.rdev)] : []
   })
-}

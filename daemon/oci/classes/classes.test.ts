@@ -1,10 +1,11 @@
 /** Classes of cache, memory bandwidth and block I/O: who names them, which there are, what becomes of them. */
 import assert from 'node:assert/strict'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readdirSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { after, test } from 'node:test'
 import { isKind } from '#proto/errors.ts'
+import { deviceNumber } from '../resolve-devices.ts'
 import { blockIoOf, blockioClass } from './blockio-class.ts'
 import { parseBlockioFile } from './blockio-file.ts'
 import { classOf } from './class-of.ts'
@@ -29,6 +30,8 @@ test('the container comes before its pod, and the word for one container before 
   assert.equal(named({}, 'web'), 'one')
   assert.equal(named({}, 'db'), 'all')
   assert.equal(classOf('blockio', { pod, container: {}, containerName: 'db' })?.name, 'slow')
+  const own = { 'io.kubernetes.cri.blockio-class': 'own' }
+  assert.equal(classOf('blockio', { pod, container: own, containerName: 'db' })?.name, 'own')
   assert.equal(classOf('blockio', { pod: {}, container: {}, containerName: 'constructor' }), undefined)
 })
 
@@ -39,6 +42,8 @@ test('RDT classes are a closed set', () => {
     closID: 'gold',
     l3CacheSchema: 'L3:0=ff',
   })
+  const both = { l3CacheSchema: 'L3:0=ff', memBwSchema: 'MB:0=50' }
+  assert.deepEqual(rdtClass({ gold: both }, asked), { closID: 'gold', ...both })
   assert.throws(() => rdtClass({}, asked), refused('failed-precondition', /"a".*"gold".*container\.rdtClasses/))
   assert.throws(() => rdtClass({ silver: {} }, asked), refused('invalid-argument', /"gold" is not one of "silver"/))
   assert.throws(() => rdtClass({ silver: {} }, { ...asked, name: '__proto__' }), refused('invalid-argument', /silver/))
@@ -77,6 +82,59 @@ test('a class of block I/O is a weight and limits by device; the last entry for 
   )
 })
 
+test('each limit has its own field, each device its own limits, and each unit its size', () => {
+  const disks = [
+    { major: 8, minor: 0 },
+    { major: 8, minor: 16 },
+  ]
+  const text = `Classes: {c: [{Weight: 90}, {Devices: [/dev/sd], ThrottleReadBps: 3k, ThrottleWriteBps: 4K, ThrottleReadIOPS: 5Ki,
+    ThrottleWriteIOPS: 6G, Weight: 70}, {Devices: [/dev/none]}, {}]}`
+  const of = (rate: number) => disks.map((disk) => ({ ...disk, rate }))
+  assert.deepEqual(
+    blockIoOf(
+      parseBlockioFile(text).c ?? [],
+      (pattern) => (pattern === '/dev/sd' ? disks : []),
+      () => {},
+    ),
+    {
+      weight: 90,
+      weightDevice: disks.map((disk) => ({ ...disk, weight: 70 })),
+      throttleReadBpsDevice: of(3000),
+      throttleWriteBpsDevice: of(4000),
+      throttleReadIOPSDevice: of(5120),
+      throttleWriteIOPSDevice: of(6_000_000_000),
+    },
+  )
+  const rate = (word: string | number) =>
+    parseBlockioFile(`Classes: {c: [{Devices: [/dev/x], ThrottleReadBps: ${word}}]}`).c?.[0]?.ThrottleReadBps
+  assert.deepEqual(['1T', '2Gi', '3Ti', 4].map(rate), [1e12, 2 * 2 ** 30, 3 * 2 ** 40, 4])
+  assert.throws(() => rate('999999999999999T'), /must be a number/)
+})
+
+test('a pattern names block devices alone, and each once', (t) => {
+  const entries = readdirSync('/dev', { withFileTypes: true })
+  const disk = entries.find((entry) => entry.isBlockDevice())?.name
+  if (disk === undefined) return t.skip('host lacks a block device')
+  const path = join(dir, 'devices.yaml')
+  const link = `/dev/shm/cricket-test-${process.pid}`
+  symlinkSync(join('/dev', disk), link)
+  t.after(() => rmSync(link, { force: true }))
+  const warnings: string[] = []
+  const made = (patterns: string[]) => {
+    writeFileSync(path, `Classes: {c: [{Devices: ${JSON.stringify(patterns)}, ThrottleReadBps: 1M}]}`)
+    return blockioClass(path, { name: 'c', annotation: 'a' }, (why) => warnings.push(why))?.throttleReadBpsDevice
+  }
+  const { rdev } = statSync(join('/dev', disk))
+  const found = made([`/dev/{${disk},shm/${basename(link)}}`]) ?? []
+  assert.deepEqual(found, [{ ...deviceNumber(rdev), rate: 1e6 }])
+  assert.deepEqual(warnings, [])
+  rmSync(link)
+  symlinkSync('nowhere', link)
+  assert.deepEqual(made([`/dev/{${disk},shm/${basename(link)}}`]), found)
+  assert.equal(made(['/dev/null']), undefined)
+  assert.deepEqual(warnings, ['Block I/O class: "/dev/null" is no block device of this host'])
+})
+
 test('a file that has not the form is refused', () => {
   for (const text of [
     'Classes: 3',
@@ -109,6 +167,8 @@ test('the file is read when a container names a class, and who cannot have one i
   assert.throws(made, refused('failed-precondition', /blockio\.yaml/))
   writeFileSync(path, 'Classes: {fast: []}')
   assert.throws(made, refused('invalid-argument', /"slow" is not one of "fast"/))
+  const named = (name: string) => () => blockioClass(path, { ...asked, name }, () => {})
+  assert.throws(named('constructor'), refused('invalid-argument', /"constructor" is not one of "fast"/))
   writeFileSync(path, FILE)
   assert.equal(made()?.weight, 80)
 })

@@ -34,6 +34,10 @@ test('all conditions have to hold, and one at least has to be named', () => {
     [{ annotations: { '^com\\.example\\.trace$': '^on$' } }, true],
     [{ annotations: { '^com\\.example\\.trace$': '^off$' } }, false],
     [{ annotations: { trace: 'on', nobody: '.*' } }, false],
+    // The value of another annotation.
+    [{ annotations: { '^other$': 'on' } }, false],
+    [{ always: true, commands: [] }, true],
+    [{ commands: [] }, false],
     [{ always: true, commands: ['nothing'] }, false],
     [{ always: true, hasBindMounts: true, commands: ['server'], annotations: { trace: '' } }, true],
   ]
@@ -41,7 +45,8 @@ test('all conditions have to hold, and one at least has to be named', () => {
     assert.equal(applies(parseHookFile(hookFile(when)), subject), expected, JSON.stringify(when))
   }
   const without = { ...subject, hasBindMounts: false }
-  assert.equal(applies(parseHookFile(hookFile({ hasBindMounts: true })), without), false)
+  for (const hasBindMounts of [true, false])
+    assert.equal(applies(parseHookFile(hookFile({ hasBindMounts })), without), false, `${hasBindMounts}`)
 })
 
 test('parseHookFile() refuses what has not the form', () => {
@@ -52,7 +57,10 @@ test('parseHookFile() refuses what has not the form', () => {
     hookFile({}, { stages: [] }),
     hookFile({}, { stages: ['precreate'] }),
     hookFile({}, { hook: { path: 'relative' } }),
+    hookFile({}, { hook: { path: '/x\0y' } }),
     hookFile({}, { hook: { path: '/x', timeout: 0 } }),
+    hookFile({}, { hook: { path: '/x', env: ['A=b\0c'] } }),
+    hookFile({}, { hook: { path: '/x', unknown: 1 } }),
     hookFile({}, { hook: { path: '/x', env: ['A'] } }),
     hookFile({}, { extra: 1 }),
     hookFile({ sometimes: true }),
@@ -86,6 +94,12 @@ test('hooks come in the order of their names, a later directory wins, and a chan
     createRuntime: [{ path: '/b', args: ['b', 'x'], timeout: 3 }],
     poststop: [{ path: '/a', env: ['A=1'], timeout: 120 }],
   })
+  directory('second', { '15-d.json': hookFile({ always: true }, { hook: { path: '/d' } }) })
+  assert.deepEqual(
+    findHooks([second, first], subject).createRuntime?.map(({ path }) => path),
+    ['/d', '/b', '/usr/bin/hook'],
+  )
+  rmSync(join(second, '15-d.json'))
   directory('second', { '10-a.json': hookFile({ always: false }) })
   assert.deepEqual(Object.keys(findHooks(directories, subject)), ['createRuntime'])
   assert.deepEqual(findHooks([], subject), {})
@@ -97,6 +111,14 @@ test('a file that cannot be understood refuses the container by its name', () =>
     () => findHooks([broken], subject),
     (error) => isKind(error, 'failed-precondition') && /broken\/x\.json/.test(error.message),
   )
+})
+
+test('a directory that cannot be read, or a file larger than any hook, refuses the container, too', () => {
+  const large = directory('large', { 'x.json': hookFile({ always: true }).padEnd(1024 * 1024 + 1) })
+  const refused = (pattern: RegExp) => (error: unknown) =>
+    isKind(error, 'failed-precondition') && pattern.test(error.message)
+  assert.throws(() => findHooks([large], subject), refused(/large\/x\.json/))
+  assert.throws(() => findHooks([join(large, 'x.json')], subject), refused(/directory ".*x\.json"/))
 })
 
 test('hooks of the directories come after those of devices', () => {

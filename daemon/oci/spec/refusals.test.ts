@@ -51,6 +51,12 @@ const refusals: readonly Refusal[] = [
     'invalid-argument',
     /CDI_devices/,
   ],
+  [
+    'a class of cache without resctrl',
+    { input: { node: { rdt: { closID: 'gold' } } } },
+    'failed-precondition',
+    /RDT class "gold" needs resctrl/,
+  ],
   ['windows', { container: { windows: {} } }, 'invalid-argument', /windows/],
   ['an unknown stop signal', { container: { stopSignal: 99 } }, 'invalid-argument', /stop_signal/],
 
