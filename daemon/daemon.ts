@@ -1,6 +1,5 @@
 /** The assembled daemon: the only file that builds parts; everything else is handed what it needs. */
-import { mkdir, rm, writeFile } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type Images, openImages } from '#image/image-store.ts'
 import type { AdoptedChildren } from '#linux/adopted-children.ts'
@@ -12,10 +11,8 @@ import type { Log } from '#proto/log.ts'
 import { KeyedLock } from '#storage/keyed-lock.ts'
 import { SingleFlight } from '#storage/single-flight.ts'
 import { openStorage } from '#storage/storage.ts'
-import { syncDirectory } from '#storage/sync-directory.ts'
 import { checkNode } from './check/check-node.ts'
 import { type RunCheck, serveChecks } from './check/serve-checks.ts'
-import { criuSettings } from './checkpoint/criu-settings.ts'
 import type { Followers } from './config/reload.ts'
 import type { Config } from './config/schema.ts'
 import { type ContainerStore, containerCodec, usesImage } from './container/container.ts'
@@ -31,6 +28,7 @@ import { OrderedClock } from './events/ordered-clock.ts'
 import { keepHouse } from './housekeeping.ts'
 import { serveLoads } from './image-load/serve-loads.ts'
 import { imagesConfig } from './images-config.ts'
+import { makeDirectories, makeListenerDirectory } from './make-directories.ts'
 import { monitorProgram } from './monitor/monitor-program.ts'
 import { SpareMonitors } from './monitor/spare-monitors.ts'
 import { tableName } from './network/host-ports/rules.ts'
@@ -42,7 +40,7 @@ import { openRuntimeHandlers } from './oci/runtime-handlers.ts'
 import { specHost } from './oci/spec-host.ts'
 import { Operations, type StageWatcher } from './operations/operations.ts'
 import type { Parts } from './parts.ts'
-import { type Paths, pathsUnder, rootPaths } from './paths.ts'
+import { pathsUnder, rootPaths } from './paths.ts'
 import { claimRecords } from './records/machine.ts'
 import { RecordStore } from './records/record-store.ts'
 import { restore } from './recovery/restore.ts'
@@ -192,25 +190,6 @@ export async function startDaemon(
       await close(parts, server, lock)
     },
   }
-}
-
-async function makeDirectories(config: Config, paths: Paths): Promise<void> {
-  await mkdir(config.root, { recursive: true, mode: 0o711 })
-  await mkdir(config.state, { recursive: true, mode: 0o711 })
-  await mkdir(dirname(config.listen), { recursive: true, mode: 0o711 })
-  for (const dir of [paths.sandboxes, paths.containers, paths.images, paths.networkCache, paths.ownVolumes]) {
-    await mkdir(dir, { recursive: true, mode: 0o711 })
-  }
-  await mkdir(paths.checkpoints, { recursive: true, mode: 0o700 })
-  await writeFile(paths.criuSettings, criuSettings, { mode: 0o600 })
-  // What is synced in them later is found again.
-  await syncDirectory(config.root)
-}
-
-/** Nobody listens any more on what an earlier daemon left there. */
-async function makeListenerDirectory({ seccompListeners }: Paths): Promise<void> {
-  await rm(seccompListeners, { recursive: true, force: true })
-  await mkdir(seccompListeners, { mode: 0o700 })
 }
 
 function lockState(linux: Parts['linux'], path: string, state: string): { release(): void } {

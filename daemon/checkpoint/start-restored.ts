@@ -40,7 +40,7 @@ export async function startRestored(needs: RestoreNeeds, container: Container): 
   } catch (error) {
     const message = messageOf(error)
     const exit = { exitCode: 128, reason: 'StartError', message, finishedAt: nowNs() }
-    await container.update((now) => exited(now, exit), { durable: true })
+    await container.update((now) => exited(now, exit), { durable: true, orLater: true })
     ended.resolve()
     needs.log.warn('Container was not restored', { container: id, why: message })
     void retire(needs, container).catch((cause) =>
@@ -67,7 +67,9 @@ async function restore(needs: RestoreNeeds, container: Container, operation: Ope
   operation.enter('publish')
   keepHostname(needs, container)
   const startedAt = nowNs()
-  await container.update((now) => (now.state === 'created' ? { ...now, state: 'running', init, startedAt } : now))
+  await container.update((now) => (now.state === 'created' ? { ...now, state: 'running', init, startedAt } : now), {
+    orLater: true,
+  })
   watchExit(needs, container, client)
   removeFilesLater(needs, container)
 }
@@ -104,6 +106,8 @@ export async function meetRestored(needs: MeetNeeds, container: Container, clien
   const status = await client.status()
   if (status.state !== 'alive') return client.shutdown()
   const { init, startedAtUnixNs: startedAt = nowNs() } = status
-  await container.update((now) => (now.state === 'created' ? { ...now, state: 'running', init, startedAt } : now))
+  await container.update((now) => (now.state === 'created' ? { ...now, state: 'running', init, startedAt } : now), {
+    orLater: true,
+  })
   watchExit(needs, container, client)
 }

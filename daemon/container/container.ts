@@ -14,8 +14,9 @@ import { nowNs } from '../clock.ts'
 import { ContainerId, SandboxId } from '../ids.ts'
 import { resourcesRecord } from '../oci/resources-record.ts'
 import { RuntimeUsed } from '../oci/runtime-handlers.ts'
-import type { RecordCodec, RecordStore, Stored } from '../records/record-store.ts'
+import type { RecordCodec, RecordStore } from '../records/record-store.ts'
 import { bigintText, messageText, messageToText, processIdentity } from '../records/schema.ts'
+import type { Stored } from '../records/stored.ts'
 import { ImageVolume } from './image-volumes.ts'
 
 const ContainerRecord = z.object({

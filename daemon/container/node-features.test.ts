@@ -12,7 +12,7 @@ import { mintSandboxId } from '../ids.ts'
 import { UNKNOWN_FEATURES } from '../oci/runtime-features.ts'
 import type { RuntimeHandler } from '../oci/runtime-handlers.ts'
 import { containerConfig, sandboxConfig } from '../oci/spec/testing/spec-case.ts'
-import { Stored } from '../records/record-store.ts'
+import { Stored } from '../records/stored.ts'
 import type { Sandbox, SandboxRecord, SandboxStatus } from '../sandbox/sandbox.ts'
 import { nodeFeatures, notifierAction } from './node-features.ts'
 

@@ -48,12 +48,15 @@ export async function startContainer(needs: StartNeeds, idOrPrefix: string): Pro
   }
   operation.enter('publish')
   const startedAt = nowNs()
-  await container.update((status) => {
-    if (status.state === 'created') return running(status, startedAt)
-    // So short-lived that its exit was recorded first: it did start all the same.
-    if (status.state === 'exited') return { ...status, startedAt: min(startedAt, status.finishedAt) }
-    return status
-  })
+  await container.update(
+    (status) => {
+      if (status.state === 'created') return running(status, startedAt)
+      // So short-lived that its exit was recorded first: it did start all the same.
+      if (status.state === 'exited') return { ...status, startedAt: min(startedAt, status.finishedAt) }
+      return status
+    },
+    { orLater: true },
+  )
   needs.nri.containers.hasStarted(container)
   operation.enter('reply')
 }
@@ -82,7 +85,7 @@ async function startFailed(needs: StartNeeds, container: Container, error: unkno
   const { status, record } = container
   await container.update(
     (now) => exited(now, { exitCode: 128, reason: 'StartError', message: messageOf(error), finishedAt: nowNs() }),
-    { durable: true },
+    { durable: true, orLater: true },
   )
   if (status.state === 'created' && status.init) needs.linux.signalProcess(status.init, constants.signals.SIGKILL)
   needs.log.warn('Container did not start', { container: record.id, why: messageOf(error) })

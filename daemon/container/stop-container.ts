@@ -67,7 +67,7 @@ export async function stop(
 /** Made from a checkpoint and never started: there is nothing to kill, and nobody to tell of an end. */
 async function endUnstarted(container: Container): Promise<void> {
   const exit = { exitCode: 128 + SIGKILL, reason: 'Error', message: '', finishedAt: nowNs() }
-  await container.update((now) => exited(now, exit), { durable: true })
+  await container.update((now) => exited(now, exit), { durable: true, orLater: true })
 }
 
 /** Somebody may have frozen it: then the signal, even SIGKILL on cgroup version 1, waits until it is thawed. */

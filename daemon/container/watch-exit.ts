@@ -34,7 +34,9 @@ export async function recordExit(needs: WatchNeeds, container: Container): Promi
   if (bytesLost > 0 || journalLost > 0)
     needs.log.warn('Output of a container was lost', { container: id, bytes: bytesLost, journalRecords: journalLost })
   const exit = judged(record ? fromRecord(record) : lost(), needs.seccompNotifier.verdict(id))
-  await persistently(needs, id, () => container.update((status) => exited(status, exit), { durable: true }))
+  await persistently(needs, id, () =>
+    container.update((status) => exited(status, exit), { durable: true, orLater: true }),
+  )
   needs.nri.containers.hasEnded(container)
   void retire(needs, container).catch((cause) =>
     needs.log.warn('Cannot retire a container yet', { container: id, cause }),

@@ -28,5 +28,13 @@ test('a host that is short of something is RESOURCE_EXHAUSTED', () => {
   const error = Object.assign(new Error('spawn runc EAGAIN'), { code: 'EAGAIN' })
   const { code, details } = statusFromError(error, 'CreateContainer', silentLog)
   assert.equal(code, status.RESOURCE_EXHAUSTED)
-  assert.match(details, /^CreateContainer failed: .*EAGAIN/)
+  assert.match(details, /^CreateContainer failed for want of .*EAGAIN/)
+})
+
+test('a disk that takes or gives nothing more is UNAVAILABLE, and no defect', () => {
+  for (const code of ['EROFS', 'EIO']) {
+    const told = statusFromError(Object.assign(new Error(`${code}: of a disk`), { code }), 'RunPodSandbox', silentLog)
+    assert.equal(told.code, status.UNAVAILABLE)
+    assert.match(told.details, new RegExp(code))
+  }
 })

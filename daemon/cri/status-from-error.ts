@@ -37,6 +37,9 @@ const sentinels: Partial<Record<ErrorKind, string>> = {
 /** The host is out of descriptors, processes, memory or room on a disk: nothing is wrong with us or with the request. */
 const scarcities = ['EMFILE', 'ENFILE', 'EAGAIN', 'ENOMEM', 'ENOSPC', 'EDQUOT'] as const
 
+/** The kernel has made a disk read-only, or cannot read it. */
+const brokenDisk = ['EROFS', 'EIO'] as const
+
 export interface GrpcStatus {
   readonly code: status
   readonly details: string
@@ -51,8 +54,12 @@ export function statusFromError(error: unknown, rpc: string, log: Log): GrpcStat
   if (isErrno(error, ...scarcities))
     return {
       code: status.RESOURCE_EXHAUSTED,
-      details: `${rpc} failed: the node is short of something: ${error.message}`,
+      details: `${rpc} failed for want of a resource of the node: ${error.message}`,
     }
+  if (isErrno(error, ...brokenDisk)) {
+    log.error(`${rpc} failed by a fault of the host`, { error })
+    return { code: status.UNAVAILABLE, details: `${rpc} failed by a fault of the node: ${error.message}` }
+  }
   const id = randomUUID()
   log.error(`${rpc} failed by a defect or a fault of the host`, { error, id })
   const message = error instanceof Error ? error.message : 'unknown error'

@@ -6,6 +6,7 @@ import { mkdirSync, readdirSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import * as z from 'zod'
+import { isErrno } from '#linux/errno.ts'
 import type { Linux } from '#linux/linux.ts'
 import { messageOf } from '#proto/errors.ts'
 import type { Log } from '#proto/log.ts'
@@ -98,8 +99,14 @@ export const openAttachmentRecords = (dir: string, linux: RecordsLinux, log: Log
       await linux.writeFileAtomic(resultPath(id), sealed(JSON.stringify(result)))
     },
     async remove(id) {
-      await rm(resultPath(id), { force: true })
-      await rm(recordPath(id), { force: true })
+      try {
+        await rm(resultPath(id), { force: true })
+        await rm(recordPath(id), { force: true })
+      } catch (error) {
+        // The pod is detached all the same: who finds the record once more detaches it once more.
+        if (!isErrno(error, 'EROFS')) throw error
+        log.warn('Cannot remove a network record from a read-only disk', { sandbox: id })
+      }
     },
     list,
     listUnfinished: () => {

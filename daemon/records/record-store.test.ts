@@ -3,6 +3,7 @@ import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import * as z from 'zod'
 import { linux } from '#linux/linux.ts'
 import { recordLinux } from '#linux/recording-linux.ts'
@@ -63,7 +64,7 @@ test('a create that cannot be written leaves nothing, on disk or in memory', asy
   const fake = recordLinux(linux)
   fake.failCall('writeFileAtomic', 1, 'ENOSPC')
   const { store } = await openStore(t, home, fake.linux)
-  await assert.rejects(store.create(thing('aaaa'), { state: 'new' }), { code: 'ENOSPC' })
+  await assert.rejects(store.create(thing('aaaa'), { state: 'new' }), { kind: 'resource-exhausted' })
   assert.equal(store.byKey('key of aaaa'), undefined)
   assert.deepEqual(await readdir(home), [])
 })
@@ -76,11 +77,49 @@ test('an update that cannot be written changes nothing', async (t) => {
   fake.failCall('writeFileAtomic', 1, 'ENOSPC')
   await assert.rejects(
     stored.update(() => ({ state: 'old' })),
-    { code: 'ENOSPC' },
+    { kind: 'resource-exhausted' },
   )
   assert.deepEqual(stored.status, { state: 'new' })
   await stored.update(() => ({ state: 'old' }))
   assert.deepEqual(stored.status, { state: 'old' })
+})
+
+test('an update of what has happened anyway is published, and written once the disk takes it', async (t) => {
+  const { home } = await openStore(t)
+  const fake = recordLinux(linux)
+  const { store } = await openStore(t, home, fake.linux)
+  const stored = await store.create(thing('aaaa'), { state: 'new' })
+  fake.failCall('writeFileAtomic', 1, 'EROFS')
+  await stored.update(() => ({ state: 'old' }), { durable: true, orLater: true })
+  assert.deepEqual(stored.status, { state: 'old' })
+  const onDisk = async () => (await openStore(t, home)).store.get('aaaa')?.status.state
+  assert.equal(await onDisk(), 'new')
+  while ((await onDisk()) === 'new') await sleep(50)
+})
+
+test('what is owed to a disk goes with its object', async (t) => {
+  const { home } = await openStore(t)
+  const fake = recordLinux(linux)
+  const { store } = await openStore(t, home, fake.linux)
+  const stored = await store.create(thing('aaaa'), { state: 'new' })
+  fake.failCall('writeFileAtomic', 1, 'ENOSPC')
+  await stored.update(() => ({ state: 'old' }), { orLater: true })
+  await store.delete('aaaa')
+  await sleep(1500)
+  assert.deepEqual(await readdir(home), [])
+})
+
+test('an update that fails for other reasons than the disk is not published', async (t) => {
+  const { home } = await openStore(t)
+  const fake = recordLinux(linux)
+  const { store } = await openStore(t, home, fake.linux)
+  const stored = await store.create(thing('aaaa'), { state: 'new' })
+  fake.failCall('writeFileAtomic', 1, 'EMFILE')
+  await assert.rejects(
+    stored.update(() => ({ state: 'old' }), { orLater: true }),
+    { code: 'EMFILE' },
+  )
+  assert.deepEqual(stored.status, { state: 'new' })
 })
 
 test('updates apply one after the other', async (t) => {

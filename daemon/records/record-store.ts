@@ -8,8 +8,11 @@ import { isErrno } from '#linux/errno.ts'
 import type { Linux } from '#linux/linux.ts'
 import { RuntimeError } from '#proto/errors.ts'
 import type { Log } from '#proto/log.ts'
+import { asDiskError, isDiskFault } from '#storage/disk-errors.ts'
 import { sealed, unseal } from '#storage/record.ts'
 import { makeDirectory, syncDirectory } from '#storage/sync-directory.ts'
+import { OwedWrites } from './owed-writes.ts'
+import { Stored } from './stored.ts'
 
 /** How a kind of object is written down. Both `parse` functions throw on anything they do not understand. */
 export interface RecordCodec<Id extends string, R, S> {
@@ -27,62 +30,6 @@ export interface RecordCodec<Id extends string, R, S> {
   isVisible(status: S): boolean
 }
 
-export interface UpdateOptions {
-  /** Whether the new status must survive a power cut before the update returns. */
-  readonly durable?: boolean
-}
-
-/** One object: an immutable record, and a status that changes in one place. */
-export class Stored<R, S> {
-  readonly record: R
-  #status: S
-  #tail: Promise<unknown> = Promise.resolve()
-  readonly #write: (status: S, durable: boolean) => Promise<void>
-  readonly #published: (before: S) => void
-
-  constructor(
-    record: R,
-    status: S,
-    write: (status: S, durable: boolean) => Promise<void>,
-    published: (before: S) => void = () => {},
-  ) {
-    this.record = record
-    this.#status = status
-    this.#write = write
-    this.#published = published
-  }
-
-  /** The status as of now: an immutable value. */
-  get status(): S {
-    return this.#status
-  }
-
-  /**
-   * Compute the next status from the current one, write it, then publish it; one update after the other. Returning the
-   * current status unchanged writes nothing. If the write fails nothing has changed and the error is thrown.
-   */
-  update(next: (current: S) => S, options: UpdateOptions = {}): Promise<S> {
-    const run = this.#tail.then(async () => {
-      const status = next(this.#status)
-      if (status === this.#status) return status
-      await this.#write(status, options.durable ?? false)
-      const before = this.#status
-      this.#status = status
-      this.#published(before)
-      return status
-    })
-    this.#tail = run.catch(() => {})
-    return run
-  }
-
-  /** Writes the status again, as it is. */
-  rewrite(): Promise<void> {
-    const run = this.#tail.then(() => this.#write(this.#status, true))
-    this.#tail = run.catch(() => {})
-    return run
-  }
-}
-
 /** What has just become of an object; told in the tick in which readers see it. */
 export type Change<R, S> =
   | { readonly is: 'updated'; readonly object: Stored<R, S>; readonly before: S }
@@ -95,6 +42,7 @@ export class RecordStore<Id extends string, R extends { readonly id: Id; readonl
   readonly #log: Log
   readonly #byId = new Map<Id, Stored<R, S>>()
   readonly #byKey = new Map<string, Stored<R, S>>()
+  readonly #owed: OwedWrites<Id>
   readonly #watchers: ((change: Change<R, S>) => void)[] = []
 
   constructor(options: { dir: string; codec: RecordCodec<Id, R, S>; linux: Linux; log: Log }) {
@@ -102,6 +50,7 @@ export class RecordStore<Id extends string, R extends { readonly id: Id; readonl
     this.#codec = options.codec
     this.#linux = options.linux
     this.#log = options.log
+    this.#owed = new OwedWrites(options.codec.noun, options.log)
   }
 
   /** Tell this one of every change from now on. It must not throw: the change has happened. */
@@ -189,10 +138,22 @@ export class RecordStore<Id extends string, R extends { readonly id: Id; readonl
       await syncDirectory(this.#dir)
       await this.#writeStatus(record.id, status, false)
     } catch (error) {
-      await this.delete(record.id)
-      throw error
+      await this.#takeBack(record.id)
+      throw isDiskFault(error)
+        ? asDiskError(error, `Cannot write the record of a ${this.#codec.noun}`, this.#dir)
+        : error
     }
     return stored
+  }
+
+  /** A disk that refuses even this is no reason to keep the key from others: the next daemon finds it, and undoes it. */
+  async #takeBack(id: Id): Promise<void> {
+    try {
+      await this.delete(id)
+    } catch (cause) {
+      this.#log.error(`Cannot remove the record of a ${this.#codec.noun} that was not made`, { id, cause })
+      this.#forget(id)
+    }
   }
 
   /** Replace the record of an object that only its creator knows yet; the object that it gave before is void. */
@@ -207,6 +168,7 @@ export class RecordStore<Id extends string, R extends { readonly id: Id; readonl
       status,
       (next, durable) => this.#writeStatus(record.id, next, durable),
       (before) => this.#tell({ is: 'updated', object: stored, before }),
+      (error) => this.#owed.add(record.id, () => stored.rewrite(), error),
     )
     this.#byId.set(record.id, stored)
     this.#byKey.set(record.key, stored)
@@ -214,12 +176,22 @@ export class RecordStore<Id extends string, R extends { readonly id: Id; readonl
   }
 
   #writeRecord(record: R): Promise<void> {
-    const text = toJson(this.#codec.recordToJson(record))
-    return this.#linux.writeFileAtomic(join(this.#dir, record.id, 'config.json'), text, { mode: 0o600, durable: true })
+    return this.#write(record.id, 'config.json', toJson(this.#codec.recordToJson(record)), true)
   }
 
-  #writeStatus(id: Id, status: S, durable: boolean): Promise<void> {
-    return this.#linux.writeFileAtomic(join(this.#dir, id, 'status.json'), toJson(status), { mode: 0o600, durable })
+  async #writeStatus(id: Id, status: S, durable: boolean): Promise<void> {
+    await this.#write(id, 'status.json', toJson(status), durable)
+    this.#owed.forget(id)
+  }
+
+  /** @throws RuntimeError resource-exhausted when the disk is full, unavailable when it takes nothing more */
+  async #write(id: Id, name: string, text: string, durable: boolean): Promise<void> {
+    const path = join(this.#dir, id, name)
+    try {
+      await this.#linux.writeFileAtomic(path, text, { mode: 0o600, durable })
+    } catch (error) {
+      throw isDiskFault(error) ? asDiskError(error, `Cannot write "${path}"`, this.#dir) : error
+    }
   }
 
   /** Writes both files of an object again, of which one was found damaged. Nothing happens when there is no such object. */
@@ -282,9 +254,15 @@ export class RecordStore<Id extends string, R extends { readonly id: Id; readonl
   /** Forget the object on disk, for good, then in memory; only then is its key free again. */
   async delete(id: Id): Promise<void> {
     const dir = join(this.#dir, id)
+    this.#owed.forget(id)
+    await this.#byId.get(id)?.settled()
     // Without its record the rest is nobody's. It has to be gone first: a power cut may keep what was removed later.
     await removeFor(dir, 'config.json')
     await rm(dir, { recursive: true, force: true })
+    this.#forget(id)
+  }
+
+  #forget(id: Id): void {
     const stored = this.#byId.get(id)
     this.#byId.delete(id)
     if (!stored) return

@@ -23,6 +23,7 @@ import { MonitorClient } from '../monitor/monitor-client.ts'
 import { hostCgroupPath } from '../oci/cgroup-path.ts'
 import type { Parts } from '../parts.ts'
 import { watchInit } from '../sandbox/init-process.ts'
+import { hasNamespaces } from '../sandbox/namespaces.ts'
 import type { Sandbox } from '../sandbox/sandbox.ts'
 import { release, type StopSandboxNeeds } from '../sandbox/stop-sandbox.ts'
 import { undoing } from '../undoing.ts'
@@ -36,6 +37,7 @@ const steps: readonly Step<RestoreNeeds>[] = [
   { name: 'undo unfinished sandboxes', run: undoSandboxes, mayLast: true },
   { name: 'end containers of an earlier boot', run: endContainersOfEarlierBoot },
   { name: 'stop sandboxes of an earlier boot', run: stopSandboxesOfEarlierBoot },
+  { name: 'stop sandboxes without namespaces', run: stopSandboxesWithoutNamespaces },
   { name: 'meet the monitors again', run: meetMonitors },
   { name: 'meet the sandbox inits again', run: meetInits },
   { name: 'isolate processors', run: isolateProcessors },
@@ -126,7 +128,7 @@ function endContainersOfEarlierBoot(needs: RestoreNeeds): Promise<number> {
   const gone = needs.containers.all().filter((container) => isLive(container) && !ofThisBoot(needs, container))
   return each(needs, gone, async (container) => {
     const exit = { exitCode: 255, reason: 'Unknown', message: 'the node was restarted', finishedAt: nowNs() }
-    await container.update((status) => exited(status, exit), { durable: true })
+    await container.update((status) => exited(status, exit), { durable: true, orLater: true })
   })
 }
 
@@ -135,7 +137,19 @@ function stopSandboxesOfEarlierBoot(needs: RestoreNeeds): Promise<number> {
     .all()
     .filter((sandbox) => sandbox.status.state === 'ready' && !ofThisBoot(needs, sandbox))
   return each(needs, gone, async (sandbox) => {
-    await sandbox.update(() => ({ state: 'stopped', released: false }))
+    await sandbox.update(() => ({ state: 'stopped', released: false }), { orLater: true })
+  })
+}
+
+/** Given back by a daemon that a full disk kept from writing it down, or by somebody else. */
+function stopSandboxesWithoutNamespaces(needs: RestoreNeeds): Promise<number> {
+  const bare = needs.sandboxes
+    .all()
+    .filter(
+      ({ status, record }) => status.state === 'ready' && !hasNamespaces(needs.paths.sandbox(record.id), record.config),
+    )
+  return each(needs, bare, async (sandbox) => {
+    await sandbox.update(() => ({ state: 'stopped', released: false }), { orLater: true })
   })
 }
 
@@ -190,7 +204,7 @@ async function catchUp(container: Container, client: MonitorClient): Promise<voi
   if (status.state !== 'alive' || !status.started) return
   // Monitors of the first days do not know when.
   const startedAt = status.startedAtUnixNs ?? nowNs()
-  await container.update((now) => (now.state === 'created' ? running(now, startedAt) : now))
+  await container.update((now) => (now.state === 'created' ? running(now, startedAt) : now), { orLater: true })
 }
 
 function meetInits(needs: RestoreNeeds): Promise<number> {
@@ -210,7 +224,7 @@ async function meetInit(needs: RestoreNeeds, sandbox: Sandbox): Promise<void> {
     watchInit(needs, sandbox, client)
   } catch (error) {
     if (!isKind(error, 'unavailable')) throw error
-    await sandbox.update(() => ({ state: 'stopped', released: false }))
+    await sandbox.update(() => ({ state: 'stopped', released: false }), { orLater: true })
   }
 }
 

@@ -75,7 +75,9 @@ export function watchInit(
   const { id } = sandbox.record
   const ended = Promise.race([client.exited.then(() => {}), client.lost]).then(async () => {
     needs.sandboxInits.delete(id)
-    await sandbox.update((status) => (status.state === 'ready' ? { state: 'stopped', released: false } : status))
+    await sandbox.update((status) => (status.state === 'ready' ? { state: 'stopped', released: false } : status), {
+      orLater: true,
+    })
   })
   ended.catch((cause) => needs.log.error('Cannot record the end of a sandbox init', { sandbox: id, cause }))
   needs.sandboxInits.set(id, client)

@@ -1,5 +1,5 @@
 /** The pod's namespaces: files that outlive every process of the pod, so that no pause container is needed (design D6). */
-import { chownSync, mkdirSync, writeFileSync } from 'node:fs'
+import { chownSync, existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import type { Linux } from '#linux/linux.ts'
 import { RuntimeError } from '#proto/errors.ts'
 import type { PodSandboxConfig } from '#proto/generated/api.ts'
@@ -59,6 +59,12 @@ function setSysctl({ name, path, value }: PodSysctl): void {
   } catch (cause) {
     throw new RuntimeError('invalid-argument', `Cannot set sysctl "${name}" to "${value}"`, { cause })
   }
+}
+
+/** Whether those that only files hold are there: a release that no record tells of takes them away. */
+export function hasNamespaces(paths: SandboxPaths, config: PodSandboxConfig): boolean {
+  const { hostNetwork, hostIpc } = podNamespaces(config)
+  return (hostNetwork || existsSync(paths.pin('net'))) && (hostIpc || existsSync(paths.pin('ipc')))
 }
 
 const kinds: readonly PinnedNamespace[] = ['pid', 'ipc', 'uts', 'net', 'user']

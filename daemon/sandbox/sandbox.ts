@@ -16,8 +16,9 @@ import { SandboxId } from '../ids.ts'
 import { resourcesRecord } from '../oci/resources-record.ts'
 import { RuntimeUsed } from '../oci/runtime-handlers.ts'
 import { idMapOf, userMappings } from '../oci/spec/user-namespace.ts'
-import type { RecordCodec, RecordStore, Stored } from '../records/record-store.ts'
+import type { RecordCodec, RecordStore } from '../records/record-store.ts'
 import { bigintText, messageText, messageToText, processIdentity } from '../records/schema.ts'
+import type { Stored } from '../records/stored.ts'
 
 const SandboxRecord = z.object({
   version: z.literal(1),

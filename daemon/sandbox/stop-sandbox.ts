@@ -31,7 +31,9 @@ export async function stopThis(
   using _ = await needs.locks.take(record.id, signal)
   using operation = needs.operations.begin('StopPodSandbox', record.id)
   operation.enter('refuse containers')
-  await sandbox.update((status) => (status.state === 'ready' ? { state: 'stopped', released: false } : status))
+  await sandbox.update((status) => (status.state === 'ready' ? { state: 'stopped', released: false } : status), {
+    orLater: true,
+  })
   needs.forwards.end(record.id)
   operation.enter('containers')
   await stopContainers(needs, record.id, signal)
@@ -40,7 +42,7 @@ export async function stopThis(
   await needs.nri.pods.stop(sandbox)
   await release(needs, sandbox, operation, isLast)
   operation.enter('publish')
-  await sandbox.update(() => ({ state: 'stopped', released: true }))
+  await sandbox.update(() => ({ state: 'stopped', released: true }), { orLater: true })
   operation.enter('reply')
 }
 

@@ -90,6 +90,23 @@ describe('a record on disk', () => {
     await faulty.assertAllGoes()
   })
 
+  it('R3: of a stopped pod that says ready, because the disk took nothing newer, does not make it ready again', async () => {
+    const pod = await startPod(
+      world.cri,
+      await podConfig(world.site, 'bare'),
+      containerConfig('main', world.image, IDLE),
+    )
+    const path = file('sandboxes', pod.sandboxId, 'status.json')
+    const before = await readFile(path)
+    await world.cri.runtime.stopPodSandbox({ podSandboxId: pod.sandboxId })
+    await world.runtime.kill()
+    await writeFile(path, before)
+    await world.runtime.start()
+    const { items } = await world.cri.runtime.listPodSandbox({})
+    assert.equal(items[0]?.state, PodSandboxState.SANDBOX_NOTREADY)
+    await faulty.assertAllGoes()
+  })
+
   it('P6: of another boot ends its container as 255 Unknown and gives the address back', async () => {
     // Rules of a plugin end with the kernel that holds them; here they would stay.
     const network = join(world.site.network.configDir, '10-pods.conflist')
