@@ -18,6 +18,7 @@ export function imagesConfig(
   const { httpProxy, httpsProxy, noProxy } = image
   return {
     insecureRegistries,
+    tokenServices: image.tokenServices,
     registriesConf,
     certsDirs,
     credentials: {

@@ -86,7 +86,7 @@ export class Images {
     const { insecureRegistries, registriesConf, certsDirs, credentials } = config
     this.#exchange = new HttpExchange(timing, config.proxies)
     this.#registries = new Registries({ confFile: registriesConf, certsDirs, insecureRegistries, log })
-    const tokens = new Tokens(this.#exchange, insecureRegistries)
+    const tokens = new Tokens(this.#exchange, config)
     const registries = this.#registries
     this.#sources = new RegistrySources({ registries, credentials, exchange: this.#exchange, tokens, timing, log })
     const look = async (): Promise<void> => {

@@ -9,6 +9,8 @@ export { proxiesOf } from './registry/proxies.ts'
 export interface ImagesConfig {
   /** "host:port" or "host" as in image names, that need no TLS. Its content may change. */
   readonly insecureRegistries: readonly string[]
+  /** Hosts that token services may be at, beside their registry's own. Not set: anywhere that is beyond suspicion. */
+  readonly tokenServices: readonly string[] | undefined
   /** containers-registries.conf; drop-ins lie in `<file>.d`. */
   readonly registriesConf: string
   /** certs.d directories, the first one first. */

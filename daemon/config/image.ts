@@ -20,6 +20,12 @@ export const image = section({
     .describe(
       'Registries, as host or host:port, that may be spoken to without TLS or with a certificate nobody vouches for. TLS is tried first, except on loopback.',
     ),
+  tokenServices: z
+    .array(registryHost())
+    .optional()
+    .describe(
+      'Where registries may have us get tokens, which is where user and password go, beside their own host: `auth.docker.io`. Not set: at any public address by TLS, told in the log, and beside a registry in a private network also in that.',
+    ),
   registriesConf: absolutePath()
     .default('/etc/containers/registries.conf')
     .describe(

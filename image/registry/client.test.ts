@@ -20,7 +20,7 @@ suite('registry client', () => {
     await using registry = await TestRegistry.start()
     registry.add('app', wanted, 'latest')
     const exchange = new HttpExchange(quickTiming, {})
-    const tokens = new Tokens(exchange, [])
+    const tokens = new Tokens(exchange, { insecureRegistries: [], tokenServices: undefined })
     const { host: name } = registry
     const host = { name, origin: `http://${name}`, prefix: '/v2', headers: {}, connection: PLAIN_CONNECTION }
     const credentials = { get: async () => ({ kind: 'anonymous' }) as const }

@@ -6,7 +6,7 @@
 import { type LookupAddress, lookup } from 'node:dns'
 import * as http from 'node:http'
 import * as https from 'node:https'
-import { isIP, type LookupFunction } from 'node:net'
+import { isIP, type LookupFunction, type Socket } from 'node:net'
 import { RuntimeError } from '#proto/errors.ts'
 import { Agents } from './agents.ts'
 import { type Connection, PLAIN_CONNECTION } from './connections.ts'
@@ -60,6 +60,7 @@ export class HttpExchange implements Exchange {
       const outgoing = this.#start(request, proxy)
       const timer = new Countdown(() => outgoing.destroy(timedOut('no answer')))
       timer.start(request.connection?.dialTimeoutMs ?? this.#timing.connectMs)
+      if (!proxied) outgoing.on('socket', (socket) => refuseReused(outgoing, socket, request))
       outgoing.on('finish', () => timer.start(this.#timing.responseMs))
       const fail = (error: Error): void => {
         timer.stop()
@@ -131,6 +132,15 @@ const checkedLookup =
       else callback(null, first.address, first.family)
     })
   }
+
+/** An open connection is used again without a look-up, and whoever made it may have been allowed more. Nothing is sent before this. */
+const refuseReused = (
+  outgoing: http.ClientRequest,
+  { remoteAddress }: Socket,
+  { url, allows }: ExchangeRequest,
+): void => {
+  if (remoteAddress !== undefined && !allows(remoteAddress)) outgoing.destroy(refusedAddress(url))
+}
 
 const refusedAddress = (url: URL): RuntimeError =>
   new RuntimeError('failed-precondition', `Registry points to ${printable(url)}, an address that it may not send us to`)

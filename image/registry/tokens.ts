@@ -9,7 +9,7 @@ import { basicHeader, type Credentials, credentialsKey } from '../credentials/cr
 import { addressClass } from './address-class.ts'
 import { type Connection, withoutClients } from './connections.ts'
 import { isListed, type RegistryHost } from './hosts.ts'
-import type { HttpExchange } from './http-exchange.ts'
+import type { Exchange } from './http-exchange.ts'
 import { errorCodes, isPassingStatus, PassingFailure, printable, refusal } from './registry-error.ts'
 import { type Retry, readRetryAfter, retrying } from './retry.ts'
 import { readAll, send, type TransportResponse } from './transport.ts'
@@ -40,14 +40,24 @@ const answerFields = z.object({
   expires_in: z.number().optional(),
 })
 
+/** What the operator says about token services. */
+export interface TokenRules {
+  /** May be at any address and without TLS. Its content may change. */
+  readonly insecureRegistries: readonly string[]
+  /** The only ones beside a registry's own host; not set: any. */
+  readonly tokenServices: readonly string[] | undefined
+}
+
 export class Tokens {
-  readonly #exchange: HttpExchange
-  readonly #insecureRegistries: readonly string[]
+  readonly #exchange: Exchange
+  readonly #rules: TokenRules
+  /** Token services elsewhere that got credentials, by registry: said once. */
+  readonly #told = new Set<string>()
   readonly #kept = new Map<string, { token: string; goodUntilMs: number }>()
 
-  constructor(exchange: HttpExchange, insecureRegistries: readonly string[]) {
+  constructor(exchange: Exchange, rules: TokenRules) {
     this.#exchange = exchange
-    this.#insecureRegistries = insecureRegistries
+    this.#rules = rules
   }
 
   /** A token from memory or from the service. `fresh` skips (and replaces) the one in memory. */
@@ -56,6 +66,7 @@ export class Tokens {
     const kept = this.#kept.get(key)
     if (!fresh && kept && kept.goodUntilMs > performance.now()) return { token: kept.token, isNew: false }
     const realm = this.#checkRealm(request)
+    this.#tell(request, realm, retry)
     const what = `the token service ${printable(realm)}`
     const ask = (): Promise<TransportResponse> => this.#ask(request, realm, retry.signal)
     const answer =
@@ -67,7 +78,7 @@ export class Tokens {
   }
 
   #ask({ host, hostAddress, service, scope, credentials }: TokenRequest, realm: URL, signal: AbortSignal) {
-    const trusted = realm.origin === host.origin || isListed(realm.host, this.#insecureRegistries)
+    const trusted = realm.origin === host.origin || isListed(realm.host, this.#rules.insecureRegistries)
     const allows = (address: string): boolean => trusted || isBeside(hostAddress, address)
     const connection = connectionFor(realm, host)
     const question = new URLSearchParams({ ...(service !== undefined && { service }), scope })
@@ -100,9 +111,23 @@ export class Tokens {
       new RuntimeError('failed-precondition', `Registry "${host.name}" names a token service that ${why}`)
     if (url === undefined) throw refuse('is no address')
     if (url.username !== '' || url.password !== '') throw refuse('has credentials in its address')
-    const plainAllowed = url.origin === host.origin || isListed(url.host, this.#insecureRegistries)
-    if (url.protocol !== 'https:' && !(url.protocol === 'http:' && plainAllowed)) throw refuse('is not HTTPS')
+    const isOwn = url.origin === host.origin
+    const isTrusted = isListed(url.host, this.#rules.insecureRegistries)
+    if (url.protocol !== 'https:' && !(url.protocol === 'http:' && (isOwn || isTrusted))) throw refuse('is not HTTPS')
+    const { tokenServices } = this.#rules
+    if (tokenServices && !isAtHostOf(url, host) && !isTrusted && !isListed(url.host, tokenServices))
+      throw refuse(`is at "${url.host}", which is not in image.tokenServices`)
     return url
+  }
+
+  /** Who gets credentials that are kept for a registry should be no surprise to those who look for them. */
+  #tell({ host, credentials }: TokenRequest, realm: URL, { log }: Retry): void {
+    if (credentials.kind === 'anonymous' || isAtHostOf(realm, host)) return
+    const service = printable(realm)
+    const key = `${host.origin} ${service}`
+    if (this.#told.has(key) || this.#told.size >= MAX_KEPT) return
+    this.#told.add(key)
+    log.info('Credentials of a registry go to its token service at another host', { registry: host.name, service })
   }
 
   #keep(key: string, { token, lifeSeconds }: TokenAnswer): void {
@@ -124,9 +149,11 @@ const isBeside = (registry: string | undefined, service: string): boolean => {
   return kind === 'public' || (kind === 'private' && registry !== undefined && addressClass(registry) !== 'public')
 }
 
+const isAtHostOf = (url: URL, { origin }: RegistryHost): boolean => url.hostname === new URL(origin).hostname
+
 /** The authorities of the registry vouch for its token service too; client certificates are for its own host. */
-const connectionFor = (realm: URL, { origin, connection }: RegistryHost): Connection =>
-  realm.hostname === new URL(origin).hostname ? connection : checked(withoutClients(connection))
+const connectionFor = (realm: URL, host: RegistryHost): Connection =>
+  isAtHostOf(realm, host) ? host.connection : checked(withoutClients(host.connection))
 
 /** Passwords go there: whoever it is must prove it, whatever was allowed for the registry. */
 const checked = (connection: Connection): Connection =>

@@ -26,6 +26,7 @@ export const quickTiming: Timing = {
 /** Nothing of the host's own configuration. */
 export const testConfig: ImagesConfig = {
   insecureRegistries: [],
+  tokenServices: undefined,
   registriesConf: '/nonexistent/registries.conf',
   certsDirs: [],
   credentials: {
