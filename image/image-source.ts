@@ -17,8 +17,9 @@ export type DocumentTarget = { readonly tag: string } | { readonly digest: Diges
 export interface BlobStream {
   /** Where `bytes` begin in the blob: the offset that was asked for, or 0 when the sender cannot resume. */
   readonly offset: number
+  /** To be read once. Each piece is the reader's until it asks for the next one; whoever keeps it copies it. */
   readonly bytes: AsyncIterable<Uint8Array>
-  /** Gives up what has not been read; to be called in any case. */
+  /** Gives up what has not been read; to be called in any case, once, and not while a piece is awaited. */
   discard(): void
   /**
    * The bytes did not have the digest: whoever gave them is not asked for this blob again. Returns whether somebody else

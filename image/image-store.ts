@@ -5,7 +5,6 @@
 import { join } from 'node:path'
 import { messageOf, RuntimeError } from '#proto/errors.ts'
 import type { Finding } from '#storage/check/finding.ts'
-import { garbageLimit } from '#storage/garbage.ts'
 import { KeyedLock } from '#storage/keyed-lock.ts'
 import { AdditionalImages, lookAtStores } from './additional-images.ts'
 import { collectGarbage } from './collect-garbage.ts'
@@ -42,7 +41,6 @@ export type { OperationSnapshot } from './operations.ts'
 const LOOK_MS = 5_000
 /** Downloads of all pulls at one time; each may use fewer. */
 const ALL_DOWNLOADS = 6
-const COLLECT_BYTES = 16 * 2 ** 20
 /** An image that lost a layer keeps the others for so long, so that only that one is fetched when it is pulled again. */
 const KEEP_INCOMPLETE_MS = 24 * 60 * 60 * 1000
 
@@ -107,7 +105,6 @@ export class Images {
       leases: this.#leases,
       locks: new KeyedLock(),
       slots: new Slots(ALL_DOWNLOADS),
-      collectAfter: garbageLimit(COLLECT_BYTES),
       freeBytes: () => freeBytes(linux, storage.root),
       decryptionKeysDir: config.decryptionKeysDir,
     }

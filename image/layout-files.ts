@@ -1,10 +1,11 @@
 /** The files of an OCI image layout, wherever they lie: in a directory or in an archive. */
 
-import { closeSync, constants, createReadStream } from 'node:fs'
+import { closeSync, constants } from 'node:fs'
 import { join } from 'node:path'
 import { isErrno } from '#linux/errno.ts'
 import type { Linux } from '#linux/linux.ts'
 import { RuntimeError } from '#proto/errors.ts'
+import { filePieces } from './file-pieces.ts'
 import type { BlobStream } from './image-source.ts'
 
 export interface LayoutFiles {
@@ -44,9 +45,11 @@ export class DirectoryFiles implements LayoutFiles {
 
   stream(name: string, start: number, signal: AbortSignal, end?: number): BlobStream {
     const fd = this.#open(name)
-    // The stream closes the descriptor.
-    const bytes = createReadStream('', { fd, start, signal, ...(end !== undefined && { end: end - 1 }) })
-    return { offset: start, bytes, discard: () => void bytes.destroy() }
+    return {
+      offset: start,
+      bytes: filePieces(fd, start, end ?? Number.MAX_SAFE_INTEGER, signal),
+      discard: () => closeSync(fd),
+    }
   }
 
   #open(path: string): number {

@@ -37,8 +37,6 @@ export interface PullNeeds {
   readonly locks: KeyedLock
   /** Of downloads, shared by all pulls. */
   readonly slots: Slots
-  /** Told of what arrives, so that it can keep the garbage of busy streams small. */
-  readonly collectAfter: (bytes: number) => void
   readonly timing: Timing
   readonly log: Log
   /** What may still be filled on the storage's disk. */
@@ -75,10 +73,7 @@ export const pullImage = async (needs: PullNeeds, input: PullInput, signal: Abor
   const { manifest, ...found } = await findManifest(needs, input, lease, signal)
   operation.enter('checking signatures')
   await input.admit(found, signal)
-  const received = (bytes: number): void => {
-    operation.received(bytes)
-    needs.collectAfter(bytes)
-  }
+  const received = (bytes: number): void => operation.received(bytes)
   const keys = layerKeys(manifest.kind === 'artifact' ? [] : manifest.layers, input.what, () =>
     decryptionKeys(needs.decryptionKeysDir, needs.log),
   )

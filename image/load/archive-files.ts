@@ -12,11 +12,10 @@ import { isErrno } from '#linux/errno.ts'
 import { isKind, messageOf, RuntimeError } from '#proto/errors.ts'
 import { COMPRESSION_MAGIC_LENGTH, type Compression, detectCompression } from '#storage/compression.ts'
 import { asDiskError } from '#storage/disk-errors.ts'
+import { filePieces } from '../file-pieces.ts'
 import type { BlobStream } from '../image-source.ts'
 import type { LayoutFiles } from '../layout-files.ts'
 import { type ArchivedFile, listArchive } from './list-archive.ts'
-
-const PIECE = 256 * 1024
 
 export interface ArchiveLimits {
   /** Where the decompressed archive may lie for the time of the load; the disk that images lie on. */
@@ -75,7 +74,7 @@ export class ArchiveFiles implements LayoutFiles, AsyncDisposable {
     const last = Math.min(end ?? size, size)
     return {
       offset: start,
-      bytes: pieces(this.#handle, offset + start, offset + Math.max(start, last), signal),
+      bytes: filePieces(this.#handle.fd, offset + start, offset + Math.max(start, last), signal),
       discard: () => {},
     }
   }
@@ -93,22 +92,6 @@ export class ArchiveFiles implements LayoutFiles, AsyncDisposable {
     const found = this.#files.get(name)
     if (found) return found
     throw new RuntimeError('failed-precondition', `No file ${JSON.stringify(name.slice(0, 200))} in ${this.what}`)
-  }
-}
-
-/** Not a stream of Node's: that would close the descriptor, which others still use, when it is given up. */
-async function* pieces(
-  handle: FileHandle,
-  start: number,
-  end: number,
-  signal: AbortSignal,
-): AsyncGenerator<Buffer, void, undefined> {
-  for (let at = start; at < end; ) {
-    signal.throwIfAborted()
-    const { buffer, bytesRead } = await handle.read(Buffer.allocUnsafe(Math.min(PIECE, end - at)), 0, null, at)
-    if (bytesRead === 0) return
-    at += bytesRead
-    yield buffer.subarray(0, bytesRead)
   }
 }
 
@@ -149,7 +132,7 @@ const decompressed = async (
   const to = await open(scratch, 'wx+', 0o600)
   // Gone with its last descriptor, whatever happens to us.
   await unlink(scratch)
-  const input = pieces(from, 0, Number.MAX_SAFE_INTEGER, signal)
+  const input = kept(filePieces(from.fd, 0, Number.MAX_SAFE_INTEGER, signal))
   const unpacker = compression === 'gzip' ? createGunzip() : createZstdDecompress({ params: MAX_WINDOW })
   try {
     await pipeline(input, unpacker, (pieces) => writeBounded(pieces, to, path, maxBytes), { signal })
@@ -164,6 +147,11 @@ const decompressed = async (
   }
   await from.close()
   return to
+}
+
+/** For a reader that has several pieces at a time. */
+async function* kept(pieces: AsyncIterable<Uint8Array>): AsyncGenerator<Buffer, void, undefined> {
+  for await (const piece of pieces) yield Buffer.from(piece)
 }
 
 const writeBounded = async (

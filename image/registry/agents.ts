@@ -3,6 +3,7 @@
 import * as http from 'node:http'
 import * as https from 'node:https'
 import { type Connection, tlsOptions } from './connections.ts'
+import { readInPlace } from './read-in-place.ts'
 
 interface Pool {
   readonly agent: http.Agent | https.Agent
@@ -49,5 +50,8 @@ const makeAgent = (secure: boolean, connection: Connection, proxy: string | unde
     timeout: IDLE_MS,
     ...(proxy !== undefined && { proxyEnv: { HTTP_PROXY: proxy, HTTPS_PROXY: proxy } }),
   }
-  return secure ? new https.Agent({ ...options, ...tlsOptions(connection) }) : new http.Agent(options)
+  const agent = secure ? new https.Agent({ ...options, ...tlsOptions(connection) }) : new http.Agent(options)
+  // What a proxy's tunnel is made of is Node's affair.
+  if (proxy === undefined) readInPlace(agent)
+  return agent
 }

@@ -11,6 +11,7 @@ import { RuntimeError } from '#proto/errors.ts'
 import { Agents } from './agents.ts'
 import { type Connection, PLAIN_CONNECTION } from './connections.ts'
 import { type ProxySettings, proxyFor } from './proxies.ts'
+import { readBody } from './read-body.ts'
 import { printable } from './registry-error.ts'
 import type { Timing } from './timing.ts'
 
@@ -31,7 +32,7 @@ export interface ExchangeResponse {
   readonly headers: http.IncomingHttpHeaders
   /** Who answered; undefined behind a proxy. */
   readonly address: string | undefined
-  /** To be read once. Fails with ETIMEDOUT when it stalls. */
+  /** To be read once, each piece before the next one is asked for. Fails with ETIMEDOUT when it stalls. */
   body(): AsyncGenerator<Uint8Array, void, undefined>
   /** Gives the body up and the connection with it. */
   discard(): void
@@ -144,32 +145,6 @@ const refuseReused = (
 
 const refusedAddress = (url: URL): RuntimeError =>
   new RuntimeError('failed-precondition', `Registry points to ${printable(url)}, an address that it may not send us to`)
-
-async function* readBody(incoming: http.IncomingMessage, timing: Timing): AsyncGenerator<Uint8Array, void, undefined> {
-  const chunks: AsyncIterator<Uint8Array> = incoming[Symbol.asyncIterator]()
-  const timer = new Countdown(() => incoming.destroy(timedOut('the answer stalled')))
-  let waitedMs = 0
-  let received = 0
-  try {
-    for (;;) {
-      const began = performance.now()
-      timer.start(Math.max(1, timing.idleMs - waitedMs))
-      const { done, value } = await chunks.next()
-      timer.stop()
-      if (done) return
-      waitedMs += performance.now() - began
-      received += value.length
-      if (received >= timing.leastBytes) {
-        waitedMs = 0
-        received = 0
-      }
-      yield value
-    }
-  } finally {
-    timer.stop()
-    incoming.on('error', () => {}).destroy()
-  }
-}
 
 const cutOff = (): Error => Object.assign(new Error('the connection ended without an answer'), { code: 'ECONNRESET' })
 

@@ -117,7 +117,7 @@ export const readAll = async (
       throw new RuntimeError('resource-exhausted', `Answer for ${what} is larger than ${maxBytes} bytes`)
     }
     if (performance.now() > late) throw new PassingFailure(`Answer for ${what} takes too long`)
-    chunks.push(chunk)
+    chunks.push(Buffer.from(chunk))
   }
   return Buffer.concat(chunks, length)
 }
