@@ -1,8 +1,9 @@
 /** Gathers the facts that the pure spec builder wants: the pod's namespaces and files, the rootfs's users, the host. */
-import { chown, writeFile } from 'node:fs/promises'
+import { chown } from 'node:fs/promises'
 import type { RunnableImage } from '#image/image-store.ts'
 import { RuntimeError } from '#proto/errors.ts'
 import type { ContainerConfig } from '#proto/generated/api.ts'
+import { writeNamedFile } from '#storage/write-file.ts'
 import { applyCdiEdits } from '../oci/cdi/apply-edits.ts'
 import { cdiDeviceNames } from '../oci/cdi/device-names.ts'
 import { findCdiDevices } from '../oci/cdi/find-devices.ts'
@@ -180,7 +181,7 @@ async function writeAccountFiles(
   for (const name of ['passwd', 'group'] as const) {
     const text = files[name]
     if (text === undefined) continue
-    await writeFile(paths[name], text, { mode: 0o644 })
+    await writeNamedFile(paths[name], text, 0o644)
     await chown(paths[name], owner.uid, owner.gid)
   }
 }

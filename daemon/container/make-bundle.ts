@@ -1,7 +1,8 @@
 /** The bundle of a container that is being made: its root file system, its image volumes and its `config.json`. */
-import { mkdir, writeFile } from 'node:fs/promises'
+import { mkdir } from 'node:fs/promises'
 import type { RunnableImage } from '#image/image-store.ts'
 import type { Rollback } from '#storage/rollback.ts'
+import { writeNamedFile } from '#storage/write-file.ts'
 import { type Checkpoint, restoredSpec, restoreRootfs } from '../checkpoint/prepare-restore.ts'
 import type { RuntimeHandler } from '../oci/runtime-handlers.ts'
 import { specText } from '../oci/spec/types.ts'
@@ -51,7 +52,7 @@ export async function makeBundle(
   const spec = input.checkpoint ? restoredSpec(needs.paths, input.checkpoint, built.spec) : built.spec
   rollback.defer('plugins', () => needs.nri.containers.undo(input.container))
   const asked = await askPlugins(needs, input, { ...built, spec })
-  await writeFile(paths.spec, specText(asked.spec), { mode: 0o600 })
+  await writeNamedFile(paths.spec, specText(asked.spec), 0o600)
   for (const warning of asked.warnings) needs.log.warn(warning, { container: id })
   return asked
 }

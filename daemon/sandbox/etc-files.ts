@@ -1,8 +1,9 @@
 /** The files under /etc that a pod's containers get from the runtime: hostname, resolv.conf, hosts. */
-import { chown, readFile, writeFile } from 'node:fs/promises'
+import { chown, readFile } from 'node:fs/promises'
 import { hostname as nodeName } from 'node:os'
 import { RuntimeError } from '#proto/errors.ts'
 import type { DNSConfig, PodSandboxConfig } from '#proto/generated/api.ts'
+import { writeNamedFile } from '#storage/write-file.ts'
 import type { SandboxPaths } from '../paths.ts'
 import { podIdMap, podNamespaces } from './sandbox.ts'
 import { rootOf } from './user-namespaces.ts'
@@ -33,7 +34,7 @@ export async function writeHosts(paths: SandboxPaths, config: PodSandboxConfig, 
 
 /** The files are the pod's own: its root may change them. */
 async function write(path: string, text: string, config: PodSandboxConfig): Promise<void> {
-  await writeFile(path, text, { mode: 0o644 })
+  await writeNamedFile(path, text, 0o644)
   const { uid, gid } = rootOf(podIdMap(config))
   if (uid !== 0 || gid !== 0) await chown(path, uid, gid)
 }

@@ -2,10 +2,11 @@
  * The init process of a pod that shares one PID namespace: it holds the namespace and reaps orphans. A container like any
  * other to monitor and runtime, of which the CRI shows nothing; made of a static program of the host, so no image is pulled.
  */
-import { access, chown, constants, copyFile, mkdir, rm, writeFile } from 'node:fs/promises'
+import { access, chown, constants, copyFile, mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { ProcessIdentity } from '#linux/proc.ts'
 import { RuntimeError } from '#proto/errors.ts'
+import { writeNamedFile } from '#storage/write-file.ts'
 import { launchMonitor, placement } from '../monitor/launch-monitor.ts'
 import type { MonitorClient } from '../monitor/monitor-client.ts'
 import { cgroupsPath, hostCgroupPath } from '../oci/cgroup-path.ts'
@@ -35,11 +36,8 @@ export async function startInit(needs: InitNeeds, sandbox: Sandbox): Promise<Pro
   await chown(rootfs, root.uid, root.gid)
   setFileLabel(needs.linux, rootfs, podLabels(needs.specHost, record).mount)
   await letPass(paths.init, idMap)
-  await writeFile(
-    join(paths.init, 'config.json'),
-    JSON.stringify(specOf(needs, record, await labelledProgram(needs, record))),
-    { mode: 0o600 },
-  )
+  const spec = specOf(needs, record, await labelledProgram(needs, record))
+  await writeNamedFile(join(paths.init, 'config.json'), JSON.stringify(spec), 0o600)
   const handler = needs.handlers.of(record)
   const client = await launchMonitor({
     program: needs.monitorProgram,

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { randomBytes } from 'node:crypto'
+import { randomBytes, randomUUID } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { mkdir, rm, statfs, writeFile } from 'node:fs/promises'
 import { basename } from 'node:path'
@@ -22,32 +22,37 @@ const lacksExt4 =
 
 describe('a disk of the daemon', () => {
   const world = useWorld({ pulled: false })
-  const root = () => world.site.path('root')
+  let mounted: 'root' | 'state' | undefined
+  const root = () => world.site.path(mounted ?? 'root')
   const filling = () => `${root()}/filling`
-  let isMounted = false
 
-  /** Until the test ends the daemon's root directory is this file system. */
-  const onDisk = async (...mount: string[]) => {
+  /** Until the test ends this directory of the daemon's is this file system. */
+  const onDisk = async (which: 'root' | 'state', ...mount: string[]) => {
     await world.runtime.stop()
+    mounted = which
     execFileSync('mount', [...mount, root()])
-    isMounted = true
     await world.runtime.start()
     await world.cri.images.pullImage({ image: imageSpec(world.image) })
   }
   afterEach(async () => {
-    if (!isMounted) return
+    if (!mounted) return
     if (!world.runtime.isRunning) await world.runtime.start()
     await removeAllPods(world.cri).catch(() => {})
     await world.runtime.stop()
     execFileSync('umount', [root()])
-    isMounted = false
+    mounted = undefined
     await world.runtime.start()
   })
   const bytesFree = async () => {
     const { bavail, bsize } = await statfs(root())
     return Number(bavail) * Number(bsize)
   }
-  const fill = async () => execFileSync('fallocate', ['-l', String(await bytesFree()), filling()])
+  /** Takes all that is left; again for what others have given back meanwhile. */
+  const fill = async () => {
+    await mkdir(filling(), { recursive: true })
+    const free = await bytesFree()
+    if (free > 0) execFileSync('fallocate', ['-l', String(free), `${filling()}/${randomUUID()}`])
+  }
   const ended = (containerId: string) =>
     until('the exit is told', 20_000, async () => {
       const told = await containerStatus(world.cri, containerId)
@@ -74,7 +79,7 @@ describe('a disk of the daemon', () => {
   }
 
   it('R3: that is full hides no exit and keeps no pod; a new pod fails, with the path', async () => {
-    await onDisk('-t', 'tmpfs', '-o', 'size=48m', 'tmpfs')
+    await onDisk('root', '-t', 'tmpfs', '-o', 'size=48m', 'tmpfs')
     const ends = await start('ends', ['sh', '-c', 'sleep 2; exit 7'])
     const stays = await start('stays')
     await fill()
@@ -96,23 +101,38 @@ describe('a disk of the daemon', () => {
     await stopAndRemove(sandboxId)
     await stopAndRemove(ends.sandboxId)
     await world.cri.images.removeImage({ image: imageSpec(world.image) })
-    await rm(filling())
+    await rm(filling(), { recursive: true })
+  })
+
+  it('R3: of which only the state directory is full is named by what fails, and keeps nothing', async () => {
+    await onDisk('state', '-t', 'tmpfs', '-o', 'size=8m', 'tmpfs')
+    const ends = await start('ends', ['sh', '-c', 'sleep 2; exit 7'])
+    const stays = await start('stays')
+    await fill()
+    assert.equal((await ended(ends.containerId)).exitCode, 7)
+    await fill()
+    await assert.rejects(start('new'), toldAs(status.RESOURCE_EXHAUSTED, /\/state\/.*ENOSPC/))
+    await restart()
+    await world.cri.runtime.stopContainer({ containerId: stays.containerId, timeout: 1n })
+    for (const { id } of (await world.cri.runtime.listPodSandbox({})).items) await stopAndRemove(id)
+    await rm(filling(), { recursive: true })
+    await start('again')
   })
 
   it('R3: that has room again is written what it is owed', async () => {
-    await onDisk('-t', 'tmpfs', '-o', 'size=48m', 'tmpfs')
+    await onDisk('root', '-t', 'tmpfs', '-o', 'size=48m', 'tmpfs')
     const { containerId } = await start('ends', ['sh', '-c', 'sleep 1; exit 7'])
     await fill()
     await ended(containerId)
     const record = `${root()}/containers/${containerId}/status.json`
     const isWritten = () => execFileSync('cat', [record], { encoding: 'utf8' }).includes('"exited"')
     assert.equal(isWritten(), false)
-    await rm(filling())
+    await rm(filling(), { recursive: true })
     await until('the exit is written', 30_000, async () => isWritten() || undefined)
   })
 
   it('R1: that is too small for an image keeps nothing of it, and what there was', async () => {
-    await onDisk('-t', 'tmpfs', '-o', 'size=24m', 'tmpfs')
+    await onDisk('root', '-t', 'tmpfs', '-o', 'size=24m', 'tmpfs')
     const { containerId } = await start('stays')
     const name = `${world.registry.host}/big:1`
     // Its layer says that it is small until it is unpacked.
@@ -134,7 +154,7 @@ describe('a disk of the daemon', () => {
   })
 
   it('R1: that is smaller than what an image says of itself fetches none of it', async () => {
-    await onDisk('-t', 'tmpfs', '-o', 'size=24m', 'tmpfs')
+    await onDisk('root', '-t', 'tmpfs', '-o', 'size=24m', 'tmpfs')
     const layers = [await makeLayer([{ path: 'big', content: randomBytes(30 * MIB) }])]
     await pushImage(world.registry.url, 'random', '1', makeImage(layers))
     const pull = world.cri.images.pullImage({ image: imageSpec(`${world.registry.host}/random:1`) })
@@ -142,9 +162,9 @@ describe('a disk of the daemon', () => {
   })
 
   it('R5: that is out of inodes says so, and keeps no pod', async () => {
-    await onDisk('-t', 'tmpfs', '-o', 'size=48m,nr_inodes=400', 'tmpfs')
+    await onDisk('root', '-t', 'tmpfs', '-o', 'size=48m,nr_inodes=400', 'tmpfs')
     const stays = await start('stays')
-    await mkdir(filling())
+    await mkdir(filling(), { recursive: true })
     for (let i = 0; ; i++) {
       const full = await writeFile(`${filling()}/${i}`, '').then(
         () => false,
@@ -166,7 +186,7 @@ describe('a disk of the daemon', () => {
   }, async () => {
     const file = world.site.path('disk')
     execFileSync('sh', ['-c', 'truncate -s 64M "$1" && mkfs.ext4 -q "$1"', 'sh', file])
-    await onDisk('-o', 'loop,errors=remount-ro', file)
+    await onDisk('root', '-o', 'loop,errors=remount-ro', file)
     const ends = await start('ends', ['sh', '-c', 'sleep 2; exit 7'])
     const stays = await start('stays')
     const device = execFileSync('findmnt', ['-no', 'SOURCE', root()], { encoding: 'utf8' }).trim()
@@ -185,7 +205,7 @@ describe('a disk of the daemon', () => {
       /Cannot write to the directory "[^"]*root" \(configuration key root\): EROFS/,
     )
     execFileSync('umount', [root()])
-    isMounted = false
+    mounted = undefined
     await world.runtime.start()
   })
 })
