@@ -131,6 +131,29 @@ suite('pull over TLS', { skip: !hasOpenssl() && 'host lacks openssl' }, () => {
     assert.ok(rig.registry.requests.every((request) => request.client === 'node-1'))
   })
 
+  test('gives nothing to a redirect or a token service without TLS, be it the same server', async () => {
+    await using authority = await Authority.make()
+    await using plain = await TestRegistry.start({ kind: 'token' })
+    for (const insecure of [false, true]) {
+      await using rig = await Rig.make(await authority.issue('server'), insecure ? ['HOST'] : [])
+      await copyFile(authority.file, rig.path('ca.crt'))
+      const location = `http://${plain.host}/v2/app/manifests/1`
+      rig.registry.misbehave({
+        path: '/manifests/',
+        times: 1,
+        misdeed: { do: 'answer', status: 307, headers: { location } },
+      })
+      await rig.refused('failed-precondition', /redirects to plain HTTP/)
+      const realms = [`http://${plain.host}/token`, ...(insecure ? [] : [`http://${rig.registry.host}/token`])]
+      for (const realm of realms) {
+        rig.registry.access = { kind: 'token', username: 'u', password: 'p', realm }
+        await rig.refused('failed-precondition', /token service that is not HTTPS/)
+      }
+      assert.ok(rig.registry.requests.every(({ headers }) => headers.authorization === undefined))
+    }
+    assert.deepEqual(plain.requests, [])
+  })
+
   test('takes any certificate only where that is configured', async () => {
     await using authority = await Authority.make()
     await using rig = await Rig.make(await authority.issue('server', { san: 'DNS:other.example', days: 0 }))

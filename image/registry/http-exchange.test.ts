@@ -48,6 +48,56 @@ suite('HTTP exchange', () => {
     }
   })
 
+  test('shows what proves us to the proxy to nobody else', async () => {
+    const seen: { who: string; proof: unknown }[] = []
+    const listen = async (who: string) => {
+      const server = createServer(({ headers }, response) => {
+        seen.push({ who, proof: headers['proxy-authorization'] })
+        response.end()
+      })
+      return { server, host: await listening(server) }
+    }
+    const [proxy, other] = [await listen('proxy'), await listen('other')]
+    const exchange = new HttpExchange(quickTiming, { http: `http://user:pass@${proxy.host}` })
+    try {
+      for (const url of ['http://registry.invalid/v2/', `http://${other.host}/`]) {
+        ;(await exchange.send({ method: 'GET', url: new URL(url), headers: {}, signal, allows: anywhere })).discard()
+      }
+      assert.deepEqual(seen, [
+        { who: 'proxy', proof: `Basic ${Buffer.from('user:pass').toString('base64')}` },
+        { who: 'other', proof: undefined },
+      ])
+    } finally {
+      exchange.close()
+      proxy.server.close()
+      other.server.close()
+    }
+  })
+
+  test('counts the time in which it waits for bytes, not that in which they wait for us', async () => {
+    const pieces = Array.from({ length: 8 }, () => Buffer.alloc(64 * 1024, 'x'))
+    const server = createServer(async (_, response) => {
+      for (const piece of pieces) response.write(piece)
+      response.end()
+    })
+    const url = new URL(`http://${await listening(server)}/`)
+    const idleMs = 1_000
+    const exchange = new HttpExchange({ ...quickTiming, idleMs, leastBytes: 2 ** 20 }, {})
+    try {
+      const response = await exchange.send({ method: 'GET', url, headers: {}, signal, allows: anywhere })
+      let received = 0
+      for await (const piece of response.body()) {
+        received += piece.length
+        // What hashing, unpacking, a slow disk, or another pull of the same blob can take.
+        if (received === piece.length) await new Promise((resolve) => setTimeout(resolve, 1.5 * idleMs))
+      }
+      assert.equal(received, 8 * 64 * 1024)
+    } finally {
+      exchange.close()
+      server.close()
+    }
+  })
+
   test('asks before it connects, by address and by name', async () => {
     const asked: string[] = []
     const exchange = new HttpExchange(quickTiming, {})

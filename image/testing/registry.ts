@@ -48,6 +48,8 @@ export type Misdeed =
   | { readonly do: 'stall'; readonly afterBytes: number }
   /** The honest head with other bytes. */
   | { readonly do: 'lie'; readonly body: Buffer; readonly headers?: Record<string, string> }
+  /** The honest head, range included, with as many other bytes. */
+  | { readonly do: 'spoil' }
   | { readonly do: 'reset' }
   | { readonly do: 'ignore-range' }
   | { readonly do: 'endless' }
@@ -264,8 +266,13 @@ const ranged = (blob: Buffer, range: string | undefined): Answer => {
   return { status: 206, headers, body: blob.subarray(start, end) }
 }
 
+const bodyOf = ({ body }: Answer, misdeed: Misdeed | undefined): Buffer => {
+  if (misdeed?.do === 'lie') return misdeed.body
+  return misdeed?.do === 'spoil' ? Buffer.from(body.map((byte) => byte ^ 1)) : body
+}
+
 const deliver = async (response: ServerResponse, answer: Answer, misdeed: Misdeed | undefined): Promise<void> => {
-  const body = misdeed?.do === 'lie' ? misdeed.body : answer.body
+  const body = bodyOf(answer, misdeed)
   const extra = misdeed?.do === 'lie' ? misdeed.headers : {}
   response.writeHead(answer.status, { 'content-length': body.length, ...answer.headers, ...extra })
   switch (misdeed?.do) {
