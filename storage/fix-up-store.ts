@@ -6,7 +6,6 @@ import { randomBytes } from 'node:crypto'
 import { mkdir, readdir, rename } from 'node:fs/promises'
 import { join, relative } from 'node:path'
 import * as z from 'zod'
-import type { Linux } from '#linux/linux.ts'
 import type { ChainId } from './chain-id.ts'
 import { chainId } from './chain-id.ts'
 import type { DiffId } from './digest.ts'
@@ -16,6 +15,7 @@ import { digestText, type Layout, nameOf, recordIn, treeIn } from './layout.ts'
 import { readRecord, writeRecord } from './record.ts'
 import { SingleFlight } from './single-flight.ts'
 import { syncDirectory } from './sync-directory.ts'
+import type { Syncs } from './syncs.ts'
 import type { WorkerPool } from './tar/worker-pool.ts'
 import type { Trash } from './trash.ts'
 
@@ -30,7 +30,7 @@ type FixUpRecord = z.infer<typeof FixUpRecord>
 
 export interface FixUpStoreParts {
   readonly layout: Layout
-  readonly linux: Linux
+  readonly syncs: Syncs
   readonly workers: WorkerPool
   readonly trash: Trash
 }
@@ -78,8 +78,9 @@ export class FixUpStore {
   }
 
   async #make(chain: ChainId, layers: readonly LayerInfo[]): Promise<FixUpRecord> {
-    const { layout, linux, workers, trash } = this.#parts
+    const { layout, syncs, workers, trash } = this.#parts
     const made = join(layout.temp, `fix-up-${randomBytes(8).toString('hex')}`)
+    const data = syncs.begin()
     try {
       await mkdir(treeIn(made), { recursive: true, mode: 0o700 })
       // With layers of additional stores there is no smaller directory that holds all.
@@ -94,7 +95,7 @@ export class FixUpStore {
       })
       const record = { layers: layers.map(({ diffId }) => diffId), directories }
       await writeRecord(recordIn(made), record, { durable: false })
-      await linux.syncfs(layout.root)
+      await data.onDisk()
       await trash.take(this.#directory(chain))
       await rename(made, this.#directory(chain))
       await syncDirectory(layout.fixUps)

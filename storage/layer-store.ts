@@ -6,7 +6,6 @@ import { randomBytes } from 'node:crypto'
 import { chmod, mkdir, readdir, rename, stat } from 'node:fs/promises'
 import { join, relative } from 'node:path'
 import { errnoOf } from '#linux/errno.ts'
-import type { Linux } from '#linux/linux.ts'
 import { RuntimeError } from '#proto/errors.ts'
 import type { Log } from '#proto/log.ts'
 import type { AdditionalLayers } from './additional-layers.ts'
@@ -24,6 +23,7 @@ import { readRecord, writeRecord } from './record.ts'
 import { Rollback } from './rollback.ts'
 import { SingleFlight } from './single-flight.ts'
 import { syncDirectory } from './sync-directory.ts'
+import type { Syncs } from './syncs.ts'
 import { DEFAULT_LIMITS, type UnpackLimits } from './tar/limits.ts'
 import { markOpaque } from './tar/mark-opaque.ts'
 import type { UnpackedLayer } from './tar/unpack-messages.ts'
@@ -51,7 +51,7 @@ export interface UnpackInput {
 
 export interface LayerStoreParts {
   readonly layout: Layout
-  readonly linux: Linux
+  readonly syncs: Syncs
   readonly log: Log
   readonly blobs: BlobStore
   readonly unpackers: UnpackPool
@@ -170,10 +170,11 @@ export class LayerStore {
     fill: (directory: string) => Promise<UnpackedLayer>,
     known?: ReadonlyMap<string, Digest>,
   ): Promise<LayerInfo> {
-    const { layout, linux, log, trash } = this.#parts
+    const { layout, syncs, log, trash } = this.#parts
     using _ = this.#parts.manifests.hold()
     const made = join(layout.temp, `layer-${randomBytes(8).toString('hex')}`)
     await using rollback = new Rollback((what, error) => log.warn(`Cannot undo: ${what}`, { diffId, error }))
+    const data = syncs.begin()
     try {
       await mkdir(made, { mode: 0o700 })
       rollback.defer('temporary layer', () => trash.take(made))
@@ -181,8 +182,8 @@ export class LayerStore {
       const unpacked = await fill(treeIn(made))
       const record = recordOf(diffId, unpacked)
       await writeRecord(recordIn(made), record, { durable: false })
-      // One call for the record and every file of the layer: only what is on disk may become visible.
-      await linux.syncfs(layout.root)
+      // The record and every file of the layer: only what is on disk may become visible.
+      await data.onDisk()
       await rename(made, this.#directory(diffId))
       rollback.keep()
       await syncDirectory(layout.layers)

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { after, describe, it } from 'node:test'
 import { recordStory } from './testing/power-cut/record-story.ts'
-import { judgeStorage, tellStory } from './testing/power-cut/storage-story.ts'
+import { judgeStorage, tellOfTwoAtOnce, tellStory } from './testing/power-cut/storage-story.ts'
 import { forgetting, tryStates } from './testing/power-cut/try-states.ts'
 
 const { recording, result: looks } = await recordStory({ after }, tellStory)
@@ -29,6 +29,13 @@ describe('a storage whose power is cut', () => {
       assert.notDeepEqual(illegal, [])
       t.diagnostic(illegal[0] ?? '')
     })
+
+  it('has both of two layers of which one was ready while the sync for the other ran', async (t) => {
+    const { recording: two, result: both } = await recordStory(t, tellOfTwoAtOnce)
+    const tried = await tryStates(two, { perCut: 8, seed: 1 }, (root, told) => judgeStorage(root, told, both))
+    t.diagnostic(`${two.log.length} changes, ${tried.states} states, ${tried.distinct} of them different`)
+    assert.deepEqual(tried.illegal, [])
+  })
 
   it('would be caught without the sync between the renaming and the deleting of a layer', async () => {
     const removal = recording.log.findIndex((change) => change.is === 'told' && change.what.startsWith('drops sha256'))

@@ -93,7 +93,7 @@ describe('a layer', () => {
     await temporary.storage.trashEmptied()
     assert.deepEqual(namesIn(temporary.root, 'temp'), [])
     await temporary.unpack(base)
-    assert.equal(recording.calls.filter(({ name }) => name === 'syncfs').length, 2)
+    assert.ok(recording.calls.filter(({ name }) => name === 'syncfs').length >= 2)
   })
 
   for (const [what, damage] of [

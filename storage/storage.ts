@@ -26,6 +26,7 @@ import { TreeCopies } from './snapshot/tree-copies.ts'
 import { sweepMounts } from './sweep-mounts.ts'
 import { makeDirectory } from './sync-directory.ts'
 import { syncRoot } from './sync-root.ts'
+import { Syncs } from './syncs.ts'
 import { startPool } from './tar/confine.ts'
 import type { ExtractLimits } from './tar/extract-files.ts'
 import type { UnpackLimits } from './tar/limits.ts'
@@ -115,8 +116,10 @@ export const openStorage = async (options: StorageOptions): Promise<Storage> => 
   const layout = layoutOf(root, containers)
   for (const directory of new Set([layout.root, layout.containers])) await makeDirectory(directory)
   const locks = takeLocks(layout, linux)
+  const syncs = new Syncs(layout.root, linux)
+  const places = { temp: layout.temp, whole: layout.blobs, partial: layout.partialBlobs }
   const pools = {
-    unpackers: new UnpackPool({ temp: layout.temp, whole: layout.blobs, partial: layout.partialBlobs }, UNPACKERS),
+    unpackers: new UnpackPool(places, { ...UNPACKERS, onWritten: () => syncs.ahead() }),
     sweepers: new WorkerPool(SWEEPERS),
     meters: new WorkerPool(METERS),
     copiers: new WorkerPool(COPIERS),
@@ -127,6 +130,7 @@ export const openStorage = async (options: StorageOptions): Promise<Storage> => 
   const closePools = async (): Promise<void> => {
     await Promise.all(Object.values(pools).map((pool) => pool.close()))
     await manifests.close()
+    syncs.close()
   }
   try {
     // Before anything is made: what a newer program keeps here is not touched.
@@ -151,7 +155,7 @@ export const openStorage = async (options: StorageOptions): Promise<Storage> => 
     const blobs = await BlobStore.open(layout, quarantine)
     const layers = await LayerStore.open({
       layout,
-      linux,
+      syncs,
       log,
       blobs,
       unpackers,
@@ -161,8 +165,8 @@ export const openStorage = async (options: StorageOptions): Promise<Storage> => 
       quarantine,
       ...(limits !== undefined && { limits }),
     })
-    const fixUps = await FixUpStore.open({ layout, linux, workers: sweepers, trash })
-    const copies = await TreeCopies.open({ layout, linux, workers: copiers, trash })
+    const fixUps = await FixUpStore.open({ layout, syncs, workers: sweepers, trash })
+    const copies = await TreeCopies.open({ layout, syncs, workers: copiers, trash })
     const drivers = await openDrivers({ layout, linux, log, copies, additional, workers: copiers, options: snapshots })
     const projects = Projects.open({ directory: layout.containers, linux, log, limits: writable })
     const parts = {

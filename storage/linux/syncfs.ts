@@ -2,9 +2,16 @@
 import { open } from 'node:fs/promises'
 import { sys, sysAsync } from './sys.ts'
 
-/** Writes out everything of the filesystem that `path` is on, on a pool thread. Reports write errors since the file was opened. */
-export const syncfs = async (path: string): Promise<void> => {
-  const file = await open(path, 'r')
+/**
+ * Writes out everything of the filesystem that a path, or something open, is on, on a pool thread. Reports write errors since the file was opened that
+ * it has not reported: for a path only those that nobody else was told of.
+ */
+export const syncfs = async (target: string | number): Promise<void> => {
+  if (typeof target === 'number') {
+    await sysAsync('syncfs', target)
+    return
+  }
+  const file = await open(target, 'r')
   try {
     await sysAsync('syncfs', file.fd)
   } finally {

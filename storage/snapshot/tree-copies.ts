@@ -6,12 +6,12 @@ import { createHash, randomBytes } from 'node:crypto'
 import { chmod, chown, mkdir, readdir, rename } from 'node:fs/promises'
 import { join } from 'node:path'
 import * as z from 'zod'
-import type { Linux } from '#linux/linux.ts'
 import type { IdMap } from '#linux/user-namespace.ts'
 import { type Layout, recordIn, treeIn } from '../layout.ts'
 import { readRecord, writeRecord } from '../record.ts'
 import { SingleFlight } from '../single-flight.ts'
 import { syncDirectory } from '../sync-directory.ts'
+import type { Syncs } from '../syncs.ts'
 import type { WorkerPool } from '../tar/worker-pool.ts'
 import type { Trash } from '../trash.ts'
 import { addUsage, NO_USAGE, type Usage } from '../tree/measure-tree.ts'
@@ -32,7 +32,7 @@ export interface TreeCopy {
 
 export interface TreeCopiesParts {
   readonly layout: Layout
-  readonly linux: Linux
+  readonly syncs: Syncs
   readonly workers: WorkerPool
   readonly trash: Trash
 }
@@ -94,16 +94,17 @@ export class TreeCopies {
   }
 
   async #make(name: string, { trees, form, idMap, label, root }: TreeCopy, signal: AbortSignal): Promise<string> {
-    const { layout, linux, workers, trash } = this.#parts
+    const { layout, syncs, workers, trash } = this.#parts
     const made = join(layout.temp, `copy-${randomBytes(8).toString('hex')}`)
     const target = treeIn(made)
+    const data = syncs.begin()
     try {
       await mkdir(target, { recursive: true, mode: 0o700 })
       const request = { trees: trees.map(({ path }) => path), target, form, idMap, label }
       const { bytes, inodes } = await workers.run('copy', request, signal)
       if (root !== undefined) await setRoot(target, root, idMap)
       await writeRecord(recordIn(made), { bytes, inodes }, { durable: false })
-      await linux.syncfs(layout.root)
+      await data.onDisk()
       await rename(made, join(layout.copies, name))
       await syncDirectory(layout.copies)
       this.#known.set(name, { bytes, inodes })

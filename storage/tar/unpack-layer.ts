@@ -46,6 +46,9 @@ const CREATE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | const
 const SPACE_CHECK_BYTES = 64 * 2 ** 20
 const SPACE_CHECK_ENTRIES = 10_000
 const MAX_DROPPED_NAMES = 20
+/** So much is worth a sync; in bytes, with what a file costs beside its data. */
+const MUCH = 48 * 2 ** 20
+const INODE_COST = 16 * 2 ** 10
 
 export class LayerUnpacker implements EntrySink {
   readonly #limits: UnpackLimits
@@ -55,9 +58,13 @@ export class LayerUnpacker implements EntrySink {
   readonly #dropped = new Set<string>()
   #bytesToCheck = 0
   #entriesToCheck = 0
+  readonly #wroteMuch: () => void
+  #unsynced = 0
 
-  constructor(limits: UnpackLimits) {
+  /** @param wroteMuch called every now and then while much is written, for who wants it on the disk */
+  constructor(limits: UnpackLimits, wroteMuch: () => void = () => {}) {
     this.#limits = limits
+    this.#wroteMuch = wroteMuch
     this.#tree = new LayerTree(limits)
     this.#checkSpace()
   }
@@ -92,6 +99,7 @@ export class LayerUnpacker implements EntrySink {
       done += writeSync(file.fd, bytes, done, bytes.length - done, position + done)
     file.position = position + bytes.length
     file.bytes += bytes.length
+    this.#count(bytes.length)
   }
 
   end(): void {
@@ -106,6 +114,7 @@ export class LayerUnpacker implements EntrySink {
     this.#file = undefined
     closeSync(fd)
     this.#tree.bytes += allocated(file.bytes)
+    this.#count(INODE_COST)
   }
 
   /** As the archive would by an entry `.wh.…`. */
@@ -224,6 +233,13 @@ export class LayerUnpacker implements EntrySink {
 
   #drop(name: string): void {
     if (this.#dropped.size < MAX_DROPPED_NAMES) this.#dropped.add(name)
+  }
+
+  #count(bytes: number): void {
+    this.#unsynced += bytes
+    if (this.#unsynced < MUCH) return
+    this.#unsynced = 0
+    this.#wroteMuch()
   }
 
   #checkSpace(): void {

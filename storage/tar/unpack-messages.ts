@@ -58,6 +58,8 @@ export type UnpackedLayer = z.infer<typeof UnpackedLayer>
 export const FromUnpacker = z.discriminatedUnion('is', [
   z.object({ is: z.literal('unpacked'), layer: UnpackedLayer }),
   z.object({ is: z.literal('wrong-blob'), message: z.string() }),
+  // It goes on; what it wrote since it said so last may be brought to the disk.
+  z.object({ is: z.literal('wrote-much') }),
   z.object({
     is: z.literal('failed'),
     kind: z.enum(['failed-precondition', 'resource-exhausted', 'cancelled', 'internal']).optional(),

@@ -13,6 +13,8 @@ export interface UnpackPoolOptions {
   readonly program?: UnpackProgram
   /** How long one that is told to stop may go on. */
   readonly cancelMs?: number
+  /** Called every now and then while there is much that is not on the disk. */
+  readonly onWritten?: () => void
 }
 
 /** What to unpack; `growth` is of the blob's file. */
@@ -155,6 +157,10 @@ export class UnpackPool {
   #finish(slot: Slot, reply: FromUnpacker): void {
     const { running, process } = slot
     if (running === undefined) return
+    if (reply.is === 'wrote-much') {
+      this.#options.onWritten?.()
+      return
+    }
     running.growth[Symbol.dispose]()
     slot.running = undefined
     if (reply.is === 'unpacked') running.task.result.resolve(reply.layer)
@@ -211,7 +217,7 @@ const perform = (slot: Slot, task: Task): void => {
   slot.running = { task, growth: growth.onChange(tell), stopped: undefined }
 }
 
-const errorOf = (reply: Exclude<FromUnpacker, { is: 'unpacked' }>): RuntimeError =>
+const errorOf = (reply: Exclude<FromUnpacker, { is: 'unpacked' | 'wrote-much' }>): RuntimeError =>
   reply.is === 'wrong-blob' ? new WrongBlob(reply.message) : workerError(reply, 'unpack')
 
 const closing = (): RuntimeError => new RuntimeError('unavailable', 'Storage is closing')

@@ -31,7 +31,7 @@ class WrongBlob extends Error {}
 const collectAfter = garbageLimit(8 * 2 ** 20)
 
 const unpackArchive = async ({ request, blob }: Job): Promise<UnpackedLayer> => {
-  const unpacker = new LayerUnpacker(request.limits)
+  const unpacker = new LayerUnpacker(request.limits, sayWroteMuch)
   try {
     const reader = new EntryReader(unpacker, request.limits.headers)
     const hash = digestStream(algorithmOf(request.diffId))
@@ -91,6 +91,11 @@ const reply = async (value: FromUnpacker): Promise<void> => {
     else throw sysError(count, 'write')
   }
 }
+
+const WROTE_MUCH = Buffer.from(`${JSON.stringify({ is: 'wrote-much' } satisfies FromUnpacker)}\n`)
+
+/** Whole, or not at all when the pipe is full: nothing is lost then. Never within a reply, which comes when all is written. */
+const sayWroteMuch = (): void => void writeSome(REPLIES, WROTE_MUCH)
 
 const serve = async (): Promise<void> => {
   const confinement = new ProcessConfinement(PLACES)

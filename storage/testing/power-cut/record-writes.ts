@@ -17,6 +17,8 @@ export interface Recording {
   readonly born: Born
   /** For what is tested: its syncfs is written down, and takes no time. */
   readonly linux: Linux
+  /** Writes down that all was synced that had been done when the log was so long. */
+  synced(before: number): void
   /** Writes down that a caller was told something. */
   told(what: string): void
   stop(): void
@@ -98,6 +100,7 @@ export const recordWrites = async (root: string): Promise<Recording> => {
     log: book.log,
     born: book.born,
     linux: { ...realLinux, syncfs: async () => book.sync('all', book.begin()) },
+    synced: (before) => book.sync('all', before),
     told: (what) => book.add({ is: 'told', what }),
     stop: () => {
       for (const step of undo.reverse()) step()

@@ -1,6 +1,7 @@
 /** What a storage goes through while its disk is written down: blobs, layers, a fix-up, removals. And what must be true afterwards. For tests. */
 import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { linux } from '#linux/linux.ts'
 import { silentLog } from '#proto/log.ts'
 import { decodeManifest } from '../../check/manifest.ts'
@@ -60,6 +61,38 @@ export const tellStory = async (root: string, { linux: recorded, told }: Recordi
   told(`drops ${upper} unpacked`)
   await storage.collectGarbage({ keep: new Set([lower]) })
   await storage.trashEmptied()
+  await storage.close()
+  return looks
+}
+
+/** Two layers, one of which is ready when the sync for the other has begun. */
+export const tellOfTwoAtOnce = async (root: string, recording: Recording): Promise<Looks> => {
+  const { linux: recorded, log, told } = recording
+  const [asked, answered] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+  const syncfs = async (): Promise<void> => {
+    const before = log.length
+    asked.resolve()
+    await answered.promise
+    recording.synced(before)
+  }
+  const storage = await openStorage({ root: join(root, 'storage'), linux: { ...recorded, syncfs }, log: silentLog })
+  const looks: Looks = new Map()
+  const unpack = async (bytes: Buffer): Promise<void> => {
+    const blob = digestOf(bytes)
+    const { diffId, path } = await storage.layers.unpack({ diffId: diffIdOf(bytes), blob })
+    told(`has ${diffId} unpacked`)
+    looks.set(diffId, looksOf(path))
+  }
+  for (const bytes of [base, app]) await storage.blobs.put(digestOf(bytes), inPieces(bytes), { size: bytes.length })
+  const first = unpack(base)
+  await asked.promise
+  const second = unpack(app)
+  const records = () => log.filter(({ what }) => /^rename .*record\.json$/.test(what)).length
+  while (records() < 2) await sleep(5)
+  // Until it waits for its sync.
+  await sleep(50)
+  answered.resolve()
+  await Promise.all([first, second])
   await storage.close()
   return looks
 }
