@@ -99,6 +99,7 @@ export class Images {
     this.#needs = {
       blobs,
       layers,
+      complete: (stack) => storage.complete(stack),
       platform,
       log,
       timing,

@@ -7,7 +7,8 @@
 import { RuntimeError } from '#proto/errors.ts'
 import type { Log } from '#proto/log.ts'
 import type { BlobStore } from '#storage/blob-store.ts'
-import type { Digest } from '#storage/digest.ts'
+import type { DiffId, Digest } from '#storage/digest.ts'
+import { withSubject } from '#storage/disk-errors.ts'
 import type { KeyedLock } from '#storage/keyed-lock.ts'
 import type { LayerStore } from '#storage/layer-store.ts'
 import { type ArtifactManifest, parseArtifact } from './artifact.ts'
@@ -32,6 +33,8 @@ import type { Slots } from './slots.ts'
 export interface PullNeeds {
   readonly blobs: BlobStore
   readonly layers: LayerStore
+  /** Makes what layers (bottom first) need beside themselves, or says that they do not go together. */
+  readonly complete: (stack: readonly DiffId[]) => Promise<void>
   readonly platform: Platform
   readonly leases: Leases
   readonly locks: KeyedLock
@@ -92,6 +95,7 @@ export const pullImage = async (needs: PullNeeds, input: PullInput, signal: Abor
   operation.enter('fetching layers')
   operation.expectLayers(layers.length)
   await fetchLayers(fetch, layers, signal)
+  await completed(needs, diffIds, input.what)
   operation.enter('recording')
   return await input.record({
     kind: 'image',
@@ -223,6 +227,14 @@ const pairLayers = (
     const diffId = diffIds[index]
     return diffId === undefined ? [] : [{ diffId, descriptor }]
   })
+}
+
+const completed = async ({ complete }: PullNeeds, diffIds: readonly DiffId[], what: string): Promise<void> => {
+  try {
+    await complete(diffIds)
+  } catch (error) {
+    throw withSubject(error, `Layers of image "${what}" do not go together`)
+  }
 }
 
 /** The kubelet takes an image of size 0 for a broken answer. */

@@ -4,7 +4,8 @@ import { join } from 'node:path'
 import { suite, test } from 'node:test'
 import { isKind } from '#proto/errors.ts'
 import type { Compression } from '#storage/compression.ts'
-import { buildImage, buildIndex, buildLayer, testHost } from './testing/image-builder.ts'
+import { archive, hardlink } from '#storage/tar/testing/tarsmith.ts'
+import { buildImage, buildIndex, buildLayer, layerOf, testHost } from './testing/image-builder.ts'
 import { TestRegistry } from './testing/registry.ts'
 import { TestImages } from './testing/test-images.ts'
 
@@ -125,6 +126,22 @@ suite('pull', () => {
     const record = await here.images.pull({ reference: `${registry.host}/twice` })
     assert.equal(record.diffIds.length, 3)
     assert.equal(registry.seen(layer.digest).length, 1)
+  })
+
+  test('takes a layer with hard links to files of layers below, unless these are not there', async () => {
+    await using registry = await TestRegistry.start()
+    await using here = await TestImages.open()
+    const linking = layerOf(archive(hardlink('link', 'f')))
+    registry.add('whole', buildImage({ layers: [await buildLayer({ f: 'below' }), linking] }), 'latest')
+    registry.add('other', buildImage({ layers: [await buildLayer({ g: 'below' }), linking] }), 'latest')
+    const { diffIds } = await here.images.pull({ reference: `${registry.host}/whole` })
+    await assert.rejects(here.images.pull({ reference: `${registry.host}/other` }), (error) => {
+      assert.ok(isKind(error, 'failed-precondition'), String(error))
+      assert.match(String(error), /other:latest" do not go together: .*"link" to "f"/)
+      return true
+    })
+    assert.equal(here.images.list().length, 1)
+    assert.equal((await here.images.pull({ reference: `${registry.host}/whole` })).diffIds.length, diffIds.length)
   })
 
   test('again asks for the manifest and fetches no layer', async () => {

@@ -31,6 +31,7 @@ suite('strict JSON', () => {
     nothing: Buffer.alloc(0),
     'an unfinished string': Buffer.from('{"a'),
     'an unfinished escape': Buffer.from('{"a\\'),
+    'more depth than anybody needs': Buffer.from(`${'['.repeat(65)}${']'.repeat(65)}`),
     'endless depth': Buffer.from('['.repeat(1_000_000)),
   }
   for (const [name, bytes] of Object.entries(refused)) {

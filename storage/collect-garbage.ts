@@ -32,7 +32,8 @@ export const collectGarbage = async ({ keep, layers, fixUps, rootfs, log }: Coll
     bytes += layer.bytes
     inodes += layer.inodes
   }
-  await fixUps.collectGarbage((diffId) => layers.has(diffId))
+  // Who stands on a layer that was put aside stands on its fix-up, too.
+  await fixUps.collectGarbage((diffId) => layers.has(diffId) || rootfs.uses(diffId))
   if (removed.length > 0) log.info('Removed unused layers', { layers: removed.length, bytes, inodes })
   return { layers: removed, bytes, inodes }
 }

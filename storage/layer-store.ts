@@ -148,7 +148,7 @@ export class LayerStore {
     const fill = async (directory: string): Promise<UnpackedLayer> => {
       await chmod(directory, 0o755)
       const usage = await writeTree(directory, tree, this.#parts.blobs)
-      return { ...usage, opaqueRoot: false, opaque: [], implicit: [], droppedXattrs: [] }
+      return { ...usage, opaqueRoot: false, opaque: [], implicit: [], lowerLinks: [], droppedXattrs: [] }
     }
     const known = new Map(tree.map(({ path, blob }) => [path, blob]))
     return this.get(diffId) ?? this.#unpacking.run(diffId, () => this.#make(diffId, fill, known))
@@ -253,12 +253,16 @@ export class LayerStore {
   }
 }
 
-const recordOf = (diffId: DiffId, { bytes, inodes, root, opaqueRoot, implicit }: UnpackedLayer): LayerRecord => ({
-  content: 'local',
+const recordOf = (
+  diffId: DiffId,
+  { bytes, inodes, root, opaqueRoot, implicit, lowerLinks }: UnpackedLayer,
+): LayerRecord => ({
+  content: lowerLinks.length === 0 ? 'local' : 'with-links-below',
   diffId,
   bytes,
   inodes,
   ...(root !== undefined && { root }),
   opaqueRoot,
   implicit,
+  lowerLinks,
 })

@@ -1,10 +1,11 @@
 /** Writing what arrives for somebody who reads it meanwhile. */
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
+import { linux } from '#linux/linux.ts'
 import { Growth } from './growth.ts'
 import { receiveInto } from './receive-blob.ts'
 
@@ -57,4 +58,16 @@ test('keeps what came before the source broke', async () => {
   await assert.rejects(receiveInto(path, source(), growth, { from: 0 }), /cut/)
   assert.equal(growth.available, bytes.length)
   assert.ok(readFileSync(path).equals(bytes))
+})
+
+test('gives a full disk its room back', async (t) => {
+  const disk = join(directory, 'disk')
+  mkdirSync(disk)
+  linux.mount({ source: 'tmpfs', target: disk, type: 'tmpfs', data: 'size=1m' })
+  t.after(() => linux.unmount(disk, { detach: true }))
+  const path = join(disk, 'blob')
+  const growth = new Growth(3_000_000)
+  const received = receiveInto(path, pieces(randomBytes(3_000_000), 64 * 1024), growth, { from: 0 })
+  await assert.rejects(received, { code: 'ENOSPC' })
+  assert.equal(readFileSync(path).length, 0)
 })

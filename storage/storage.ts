@@ -22,6 +22,7 @@ import { Quarantine } from './quarantine.ts'
 import { RootfsStore } from './rootfs-store.ts'
 import { DEFAULT_SNAPSHOT_OPTIONS, openDrivers, type SnapshotOptions } from './snapshot/open-drivers.ts'
 import { Projects } from './snapshot/projects.ts'
+import { presentLayer, treesOf } from './snapshot/snapshot.ts'
 import { TreeCopies } from './snapshot/tree-copies.ts'
 import { sweepMounts } from './sweep-mounts.ts'
 import { makeDirectory } from './sync-directory.ts'
@@ -74,6 +75,11 @@ export interface Storage {
   extract(archive: number, directory: string, limits: ExtractLimits, signal?: AbortSignal): Promise<{ bytes: number }>
   /** Accounted as things come and go; for containers what was last measured. No walk. */
   usage(): { images: FilesystemUsage; containers: FilesystemUsage }
+  /**
+   * Makes what these layers (bottom first) need besides themselves to be shown. A rootfs would do so as well; whoever asks before learns in time of
+   * layers that do not go together. Throws not-found, failed-precondition, resource-exhausted.
+   */
+  complete(stack: readonly DiffId[]): Promise<void>
   /** Removes all layers that are neither kept nor below a rootfs. */
   collectGarbage(input: { keep: ReadonlySet<DiffId> }): Promise<Collected>
   /** Looks at everything on the disk; changes nothing. `stacks`: what images need. */
@@ -165,7 +171,7 @@ export const openStorage = async (options: StorageOptions): Promise<Storage> => 
       quarantine,
       ...(limits !== undefined && { limits }),
     })
-    const fixUps = await FixUpStore.open({ layout, syncs, workers: sweepers, trash })
+    const fixUps = await FixUpStore.open({ layout, syncs, workers: copiers, manifests, trash, quarantine })
     const copies = await TreeCopies.open({ layout, syncs, workers: copiers, trash })
     const drivers = await openDrivers({ layout, linux, log, copies, additional, workers: copiers, options: snapshots })
     const projects = Projects.open({ directory: layout.containers, linux, log, limits: writable })
@@ -193,12 +199,21 @@ export const openStorage = async (options: StorageOptions): Promise<Storage> => 
       layers,
       rootfs,
       usage: () => ({
-        images: { mountpoint: root, ...[layers.usage(), copies.usage()].reduce(addUsage, blobs.usage()) },
+        images: {
+          mountpoint: root,
+          ...[layers.usage(), fixUps.usage(), copies.usage()].reduce(addUsage, blobs.usage()),
+        },
         containers: { mountpoint: containersMountpoint, ...rootfs.usage() },
       }),
       pack: (directory, output, bounds, signal) => copiers.run('pack', { directory, output, limits: bounds }, signal),
       extract: (archive, directory, bounds, signal) =>
         copiers.run('extract', { archive, directory, limits: bounds }, signal),
+      complete: async (stack) => {
+        await treesOf(
+          stack.map((diffId) => presentLayer(layers, diffId)),
+          fixUps,
+        )
+      },
       collectGarbage: ({ keep }) => collectGarbage({ keep, layers, fixUps, rootfs, log }),
       check: async (stacks, signal) => {
         await manifests.made()

@@ -53,6 +53,15 @@ const checkLayer = async (
   if (found.record.diffId !== diffId) return `has the record of "${found.record.diffId}"`
   const tree = await stat(treeIn(directory)).catch(() => undefined)
   if (!tree?.isDirectory()) return 'has no tree'
+  return whyDifferent(directory, workers, signal)
+}
+
+/** How the tree differs from its manifest; undefined: it does not. */
+export const whyDifferent = async (
+  directory: string,
+  workers: WorkerPool,
+  signal: AbortSignal | undefined,
+): Promise<string | undefined> => {
   const manifest = await readFile(manifestIn(directory)).catch((error: unknown) => {
     if (isErrno(error, 'ENOENT')) return undefined
     throw error

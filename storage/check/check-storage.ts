@@ -10,7 +10,7 @@ import { digestText, type Layout, layoutOf, nameOf, recordIn, treeIn } from '../
 import { readRecord } from '../record.ts'
 import { RootfsRecord } from '../rootfs-record.ts'
 import type { WorkerPool } from '../tar/worker-pool.ts'
-import { checkLayers } from './check-layers.ts'
+import { checkLayers, whyDifferent } from './check-layers.ts'
 import type { Checked, Finding } from './finding.ts'
 
 /** Layers that somebody needs, bottom first. */
@@ -44,7 +44,7 @@ export const checkStorage = async (input: CheckInput): Promise<Checked> => {
     findings: [
       ...layers.findings,
       ...blobs.findings,
-      ...(await checkFixUps(layout)),
+      ...(await checkFixUps(input)),
       ...rootfs.findings,
       ...(await checkStacks(input, damaged)),
     ],
@@ -89,23 +89,29 @@ const whyDamaged = async (
   return actual === digest ? undefined : `has the digest "${actual}"`
 }
 
-const checkFixUps = async (layout: Layout): Promise<Finding[]> => {
+const checkFixUps = async ({ layout, workers, signal }: CheckInput): Promise<Finding[]> => {
   const findings: Finding[] = []
   for (const name of await readdir(layout.fixUps)) {
     const path = join(layout.fixUps, name)
-    const found = await readRecord(recordIn(path), FixUpRecord)
-    const why =
-      found.is === 'missing'
-        ? 'has no record'
-        : found.is === 'damaged'
-          ? `record ${found.why}`
-          : (await isThere(treeIn(path)))
-            ? undefined
-            : 'has no tree'
+    const why = await whyNoFixUp(path, workers, signal)
     if (why !== undefined && (await isThere(path)))
       findings.push({ kind: 'fix-up', id: digestText(name), path, why, remedy: 'make anew' })
   }
   return findings
+}
+
+/** Those without files have no manifest: they cost nothing to make, and nobody's data is in them. */
+const whyNoFixUp = async (
+  path: string,
+  workers: WorkerPool,
+  signal: AbortSignal | undefined,
+): Promise<string | undefined> => {
+  const found = await readRecord(recordIn(path), FixUpRecord)
+  if (found.is === 'missing') return 'has no record'
+  if (found.is === 'damaged') return `record ${found.why}`
+  if (!(await isThere(treeIn(path)))) return 'has no tree'
+  const why = await whyDifferent(path, workers, signal)
+  return why === 'no manifest' ? undefined : why
 }
 
 const checkRootfs = async ({ layout, additional }: CheckInput): Promise<{ findings: Finding[]; looked: number }> => {

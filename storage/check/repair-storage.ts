@@ -20,7 +20,7 @@ export const repairStorage = async ({ findings, blobs, layers, fixUps, quarantin
   for (const { kind, id, path, why, remedy } of findings) {
     if (kind === 'layer') await layers.quarantine(parseDiffId(id), why)
     if (kind === 'blob') await blobs.quarantine(parseDigest(id), why)
-    if (kind === 'fix-up') await fixUps.discard(digestText(basename(path)))
+    if (kind === 'fix-up') await fixUps.discard(digestText(basename(path)), why)
     if (kind === 'stray' && remedy === 'put aside') await quarantine.take(path, why)
   }
   await layers.forgetMissing()

@@ -1,28 +1,15 @@
 /** One layer copied on top of what is in the working directory already; see copy-trees.ts for who is where. */
-import {
-  chmodSync,
-  lchownSync,
-  linkSync,
-  lstatSync,
-  mkdirSync,
-  readdirSync,
-  readlinkSync,
-  type Stats,
-  statfsSync,
-  symlinkSync,
-  unlinkSync,
-} from 'node:fs'
-import { deviceMajor, deviceMinor, mknod } from '#linux/mknod.ts'
+import { chmodSync, lchownSync, linkSync, lstatSync, mkdirSync, readdirSync, type Stats, unlinkSync } from 'node:fs'
+import { mknod } from '#linux/mknod.ts'
 import { lgetXattr, llistXattr, lsetXattr } from '#linux/xattr.ts'
-import { RuntimeError } from '#proto/errors.ts'
 import { setTimes, timeOf } from '../tar/file-times.ts'
-import { DEFAULT_LIMITS } from '../tar/limits.ts'
 import { OPAQUE_XATTR } from '../tar/whiteout.ts'
 import { isAllowedXattr } from '../tar/xattr-policy.ts'
 import { toBytes } from '../tree/bytes.ts'
+import { roomKeeper } from '../tree/keep-room.ts'
 import { removeTree } from '../tree/remove-tree.ts'
-import { copyFileData } from './copy-file-data.ts'
 import type { CopyRequest } from './copy-trees.ts'
+import { makeLeaf } from './make-leaf.ts'
 import { shiftCapabilities, shiftId } from './shift-owner.ts'
 
 export type CopyHow = Pick<CopyRequest, 'form' | 'idMap' | 'label'>
@@ -34,8 +21,6 @@ type Step =
   | { readonly do: 'enter'; readonly place: Place }
   | { readonly do: 'leave'; readonly place: Place; readonly stat: Stats }
 
-const SPACE_CHECK_BYTES = 64 * 2 ** 20
-const SPACE_CHECK_ENTRIES = 1000
 const SELINUX_XATTR = 'security.selinux'
 
 export class LayerCopy {
@@ -44,8 +29,7 @@ export class LayerCopy {
   readonly #steps: Step[] = [{ do: 'enter', place: '' }]
   /** Where the first name of a file with several is in the copy. */
   readonly #linked = new Map<number, Place>()
-  #bytesToCheck = 0
-  #entriesToCheck = 0
+  readonly #keepRoom = roomKeeper('.')
 
   constructor(how: CopyHow, checkpoint: () => void) {
     this.#how = how
@@ -96,19 +80,9 @@ export class LayerCopy {
       return
     }
     if (stat.nlink > 1) this.#linked.set(stat.ino, place)
-    this.#make(place, stat)
+    makeLeaf(source(place), target(place), stat, (bytes) => this.#count(bytes))
     this.#describe(place, stat)
     setTimes(target(place), timeOf(stat))
-  }
-
-  #make(place: Place, stat: Stats): void {
-    if (stat.isFile()) copyFileData(source(place), target(place), (bytes) => this.#count(bytes))
-    else if (stat.isSymbolicLink()) symlinkSync(readlinkSync(source(place), { encoding: 'buffer' }), target(place))
-    else {
-      const type = stat.isFIFO() ? 'fifo' : stat.isBlockDevice() ? 'block' : 'char'
-      const [major, minor] = type === 'fifo' ? [0, 0] : [deviceMajor(stat.rdev), deviceMinor(stat.rdev)]
-      mknod(target(place), { type, mode: 0, major, minor })
-    }
   }
 
   /** The owner first: a change of it takes set-id bits and capabilities away. */
@@ -127,17 +101,7 @@ export class LayerCopy {
 
   #count(bytes: number): void {
     this.#checkpoint()
-    this.#bytesToCheck -= bytes
-    this.#entriesToCheck -= 1
-    if (this.#bytesToCheck > 0 && this.#entriesToCheck > 0) return
-    this.#bytesToCheck = SPACE_CHECK_BYTES
-    this.#entriesToCheck = SPACE_CHECK_ENTRIES
-    const { bavail, bsize, blocks } = statfsSync('.')
-    if (bavail * bsize < Math.min(DEFAULT_LIMITS.reservedBytes, (blocks * bsize) / 20))
-      throw new RuntimeError(
-        'resource-exhausted',
-        'No space left for copying layers beyond what the runtime keeps free',
-      )
+    this.#keepRoom(bytes)
   }
 }
 

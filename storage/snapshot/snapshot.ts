@@ -14,7 +14,7 @@ export interface Tree {
 }
 
 export interface Snapshot {
-  /** Bottom first, none twice: what shows, with the fix-up on top. May be empty. */
+  /** Bottom first, none twice: what shows, with fix-ups. May be empty. */
   readonly trees: readonly Tree[]
   /** Of the root directory; ids of the image. */
   readonly root: RootAttributes
@@ -35,7 +35,7 @@ export const presentLayer = (layers: { get(diffId: DiffId): LayerInfo | undefine
   return layer
 }
 
-/** Layers (bottom first) as trees: cut below one that hides all others, the same one only once, with the fix-up that they need. */
+/** Layers (bottom first) as trees: cut below one that hides all others, the same one only once, with the fix-ups that they need. */
 export const treesOf = async (stack: readonly LayerInfo[], fixUps: FixUpStore): Promise<Tree[]> => {
   const visible = stack.slice(
     Math.max(
@@ -43,9 +43,7 @@ export const treesOf = async (stack: readonly LayerInfo[], fixUps: FixUpStore): 
       stack.findLastIndex(({ opaqueRoot }) => opaqueRoot),
     ),
   )
-  const fixUp = await fixUps.treeFor(visible)
-  const layers = visible.map(({ diffId, path }): Tree => ({ id: diffId, path }))
-  const all = fixUp === undefined ? layers : [...layers, { id: `fix-up:${fixUp}`, path: fixUp }]
+  const all = await fixUps.treesOn(visible)
   // The same layer twice is one layer, the upper one: overlayfs refuses a directory that occurs again.
   return all.filter(({ path }, index) => !all.slice(index + 1).some((above) => above.path === path))
 }

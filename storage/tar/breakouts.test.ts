@@ -37,6 +37,19 @@ const contains = async (make: (outside: string) => Parts, expected: string[]): P
   assert.deepEqual(guarded.now(), guarded.before)
 }
 
+/** The link is not made: in its place is a whiteout. What is meant is looked for in the layers below (lower-links.test.ts), and here are none. */
+const isForLowerLayers = async (make: (outside: string) => Parts): Promise<void> => {
+  const { diffId, path, lowerLinks } = await temporary.unpack(archive(...make(guarded.path)))
+  assert.deepEqual(
+    lowerLinks.map((link) => link.path),
+    ['h'],
+  )
+  assert.equal(statSync(join(path, 'h')).rdev, 0)
+  await assert.rejects(temporary.storage.complete([diffId]), (error) => isKind(error, 'failed-precondition'))
+  assert.deepEqual(describeTree(neighbour.path), neighbourTree)
+  assert.deepEqual(guarded.now(), guarded.before)
+}
+
 const etc = [dir('etc/'), file('etc/passwd', 'inside')]
 
 describe('an archive with links', () => {
@@ -131,11 +144,12 @@ describe('an archive with hard links', () => {
     assert.deepEqual(guarded.now(), guarded.before)
   })
   it('HardlinkUpAndOut', () => refuses(() => [hardlink('h', '../../canary/secret')]))
-  it('to a host file through a link (CVE-2026-26960)', () =>
-    refuses((outside) => [symlink('a', '/'), symlink('a/b', outside), hardlink('h', 'a/b/secret')]))
-  it('to a host file by its absolute name', () => refuses((outside) => [hardlink('h', `${outside}/secret`)]))
-  it('before its target', () => refuses(() => [hardlink('h', 'f'), file('f')]))
-  it('to a file of a lower layer, which would be shared with it', () => refuses(() => [hardlink('h', 'n/f')]))
+  it('to a host file through a link (CVE-2026-26960): is no file of any layer', () =>
+    isForLowerLayers((outside) => [symlink('a', '/'), symlink('a/b', outside), hardlink('h', 'a/b/secret')]))
+  it('to a host file by its absolute name: is no file of any layer', () =>
+    isForLowerLayers((outside) => [hardlink('h', `${outside}/secret`)]))
+  it('before its target: is to what a lower layer has', () => isForLowerLayers(() => [hardlink('h', 'f'), file('f')]))
+  it('to a file of another layer, which is not shared with it', () => isForLowerLayers(() => [hardlink('h', 'n/f')]))
   it('to a directory', () => refuses(() => [dir('d'), hardlink('h', 'd')]))
   it('to the root', () => refuses(() => [hardlink('h', '/')]))
   it('to a whiteout, which would be a second, unsigned one', () => refuses(() => [file('.wh.f'), hardlink('h', 'f')]))

@@ -2,22 +2,49 @@
  * Layers are unpacked without the layers below, so a directory that a layer only implies gets default attributes there,
  * and overlayfs shows those of the topmost layer. For a stack of layers this finds the directories that must look like
  * the next lower layer that describes them, and makes a tree of just these directories, to be put on top of the stack.
+ * The files that the topmost layer has hard links to, and a lower layer has, are put there as well (link-below.ts).
  */
 import { chmodSync, chownSync, lstatSync, mkdirSync, type Stats } from 'node:fs'
 import { isErrno } from '#linux/errno.ts'
-import { lgetXattr, llistXattr, lsetXattr } from '#linux/xattr.ts'
+import { lgetXattr } from '#linux/xattr.ts'
 import { toBytes } from '../tree/bytes.ts'
+import { roomKeeper } from '../tree/keep-room.ts'
+import { copyXattrs } from './copy-xattrs.ts'
 import { setTimes, timeOf } from './file-times.ts'
+import { MAX_LOOKS } from './limits.ts'
+import { linkBelow } from './link-below.ts'
+import { tooMuch } from './refused.ts'
 import { join, type PathInLayer, parentOf, ROOT } from './safe-path.ts'
+import type { LowerLink } from './unpack-messages.ts'
 import { OPAQUE_XATTR } from './whiteout.ts'
-import { isAllowedXattr } from './xattr-policy.ts'
 
 /** Paths relative to the directory that is the thread's root. */
 export interface FixUpRequest {
   /** Bottom first; layers that an opaque root hides are left out by the caller. */
-  readonly layers: readonly { readonly tree: string; readonly implicit: readonly string[] }[]
+  readonly layers: readonly StackedTree[]
+  /** Of the topmost layer. */
+  readonly lowerLinks: readonly LowerLink[]
+  /** The most that may be copied for them. */
+  readonly maxBytes: number
   /** An empty directory. */
   readonly target: string
+}
+
+export interface StackedTree {
+  readonly tree: string
+  readonly implicit: readonly string[]
+  /** Made by this very function, for the layers up to it. */
+  readonly isFixUp: boolean
+}
+
+/** What was made. */
+export interface FixedUp {
+  readonly directories: number
+  readonly files: number
+  readonly bytes: number
+  readonly inodes: number
+  /** Of these bytes, those of files. */
+  readonly copied: number
 }
 
 /** What a layer says about a path. */
@@ -30,30 +57,71 @@ type View =
 const SILENT: View = { is: 'silent' }
 const HIDDEN: View = { is: 'hidden' }
 
-/** Returns how many directories were made. */
-export const fixUp = ({ layers, target }: FixUpRequest): { directories: number } => {
-  const stack = layers.map(({ tree, implicit }) => new LayerView(tree, new Set(implicit as PathInLayer[]))).reverse()
+const DIRECTORY_BYTES = 4096
+
+/** Throws failed-precondition for links to nothing, resource-exhausted for what takes too long or too much room. */
+export const fixUp = (request: FixUpRequest, checkpoint: () => void): FixedUp => {
+  const { layers, lowerLinks, maxBytes, target } = request
+  const looking = bounded(checkpoint)
+  const stack = layers
+    .map(({ tree, implicit }) => new LayerView(tree, new Set(implicit as PathInLayer[]), looking))
+    .reverse()
   const builder = new FixUpBuilder(stack, target)
   for (const path of new Set(stack.flatMap((layer) => [...layer.implicit]))) builder.add(path)
-  return { directories: builder.finish() }
+  const keepRoom = roomKeeper(target)
+  const files = linkBelow(lowerLinks, {
+    trees: stack.slice(1).map(({ tree }) => tree),
+    copied: new Set(layers.flatMap(({ tree, isFixUp }) => (isFixUp ? [tree] : []))),
+    maxBytes,
+    placeOf: (path) => builder.placeOfLeaf(path),
+    showsBelow: (path) => stack[0]?.look(path).is === 'silent',
+    looking,
+    onBytes: (bytes) => {
+      checkpoint()
+      keepRoom(bytes)
+    },
+  })
+  const directories = builder.finish()
+  const made = Math.max(1, directories)
+  return {
+    directories,
+    files: files.inodes + lowerLinks.length,
+    bytes: made * DIRECTORY_BYTES + files.bytes,
+    inodes: made + files.inodes,
+    copied: files.bytes,
+  }
+}
+
+/** A stack of many layers, each with many directories of many parts, would keep a thread busy for days. */
+const bounded = (checkpoint: () => void): (() => void) => {
+  let looks = 0
+  return () => {
+    looks += 1
+    if (looks % 1000 === 0) checkpoint()
+    if (looks > MAX_LOOKS)
+      throw tooMuch('Layers leave so many directories to the layers below that nobody can wait for it')
+  }
 }
 
 class LayerView {
-  readonly #tree: string
+  readonly tree: string
   readonly implicit: ReadonlySet<PathInLayer>
+  readonly #looking: () => void
 
-  constructor(tree: string, implicit: ReadonlySet<PathInLayer>) {
-    this.#tree = tree
+  constructor(tree: string, implicit: ReadonlySet<PathInLayer>, looking: () => void) {
+    this.tree = tree
     this.implicit = implicit
+    this.#looking = looking
   }
 
   /** Goes down component by component, so that no link of the layer is ever followed. */
   look(path: PathInLayer): View {
     const components = path === ROOT ? [] : path.split('/')
-    let place = this.#tree
+    let place = this.tree
     let at = ROOT
     let blocked = false
     for (const component of components) {
+      this.#looking()
       blocked = blocked || lgetXattr(toBytes(place), OPAQUE_XATTR) !== undefined
       place = `${place}/${component}`
       at = join(at, component)
@@ -89,6 +157,13 @@ class FixUpBuilder {
     if (top !== undefined && top !== source) this.#make(path)
   }
 
+  /** Where a file goes, with its directories made. */
+  placeOfLeaf(path: PathInLayer): Buffer {
+    this.#make(parentOf(path))
+    return this.#placeOf(path)
+  }
+
+  /** Returns how many directories there are. */
   finish(): number {
     // Times last: making a directory changes its parent's.
     for (const [path, stat] of this.#made) setTimes(this.#placeOf(path), timeOf(stat))
@@ -133,12 +208,5 @@ class FixUpBuilder {
 
   #placeOf(path: PathInLayer): Buffer {
     return toBytes(path === ROOT ? this.#target : `${this.#target}/${path}`)
-  }
-}
-
-const copyXattrs = (from: Buffer, to: Buffer): void => {
-  for (const name of llistXattr(from)) {
-    const value = isAllowedXattr(name) ? lgetXattr(from, name) : undefined
-    if (value !== undefined) lsetXattr(to, name, value)
   }
 }

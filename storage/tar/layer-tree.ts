@@ -23,6 +23,7 @@ import { MAX_LINKS_FOLLOWED, MAX_PATH_BYTES, type UnpackLimits } from './limits.
 import type { Timestamp } from './pax.ts'
 import { refused, shown, tooMuch } from './refused.ts'
 import { baseOf, join, type PathInLayer, parentOf, ROOT } from './safe-path.ts'
+import type { LowerLink } from './unpack-messages.ts'
 
 interface Directory {
   /** Described by an entry, or replacing what lower layers have: its attributes are its own. */
@@ -41,7 +42,10 @@ export class LayerTree {
   readonly #directories = new Map<PathInLayer, Directory>()
   readonly #whiteouts = new Set<PathInLayer>()
   readonly #opaque = new Set<PathInLayer>()
+  /** Hard links to what is not in this layer, by place. A whiteout stands there until it is known what the layers below have. */
+  readonly #lowerLinks = new Map<PathInLayer, PathInLayer>()
   #implicit = 0
+  #keptNameBytes = 0
   /** Mode and times of directories that come into being without an entry. */
   #now: Timestamp = { seconds: 0, nanoseconds: 0 }
   bytes = BLOCK_BYTES
@@ -94,9 +98,14 @@ export class LayerTree {
     describe(absolute(place))
   }
 
-  /** Gives the file at `target` a second name. It must be in this layer: a lower layer's file must never be shared. */
+  /** Gives the file at `target` a second name. What is not in this layer is left for later: a lower layer's file must never be shared. */
   link(path: PathInLayer, target: PathInLayer): void {
     const from = target === ROOT ? ROOT : join(this.#resolve(parentOf(target), false), baseOf(target))
+    const below = this.#lowerLinks.get(from)
+    if (below !== undefined) {
+      this.#linkBelow(path, below)
+      return
+    }
     if (this.#directories.has(from)) throw refused(`Archive has a hard link to the directory ${shown(target)}`)
     if (this.#whiteouts.has(from)) throw refused(`Archive has a hard link to the whiteout ${shown(target)}`)
     if (path !== ROOT && this.#placeOf(path) === from) return
@@ -104,9 +113,27 @@ export class LayerTree {
       this.place(path, (bytes) => linkSync(absolute(from), bytes))
     } catch (error) {
       if (!isErrno(error, 'ENOENT')) throw error
-      throw refused(`Archive has a hard link to ${shown(target)}, which is not in it`)
+      this.#linkBelow(path, from)
     }
     this.inodes -= 1
+  }
+
+  /** The place of the link is a whiteout, so that nothing else of the layers below shows there either. */
+  #linkBelow(path: PathInLayer, target: PathInLayer): void {
+    for (let at = parentOf(target); at !== ROOT; at = parentOf(at))
+      if (this.#opaque.has(at)) throw refused(`Archive has a hard link to ${shown(target)}, which it hides`)
+    if (this.#lowerLinks.size >= this.#limits.lowerLinks)
+      throw tooMuch(`Archive has more than ${this.#limits.lowerLinks} hard links to what is not in it`)
+    const place = this.#placeOf(path)
+    this.#keepNames(place.length + target.length)
+    this.place(place, (bytes) => mknod(bytes, { type: 'char', mode: 0 }))
+    this.#lowerLinks.set(place, target)
+  }
+
+  get lowerLinks(): LowerLink[] {
+    if (this.opaqueRoot && this.#lowerLinks.size > 0)
+      throw refused('Archive hides all layers below, and has hard links to what they have')
+    return [...this.#lowerLinks].map(([path, target]) => ({ path, target }))
   }
 
   /** Hides a name of the lower layers. What this very layer has under that name stays (image-spec, "Whiteouts"). */
@@ -156,7 +183,7 @@ export class LayerTree {
     return this.#directories.has(parent) ? path : join(this.#resolve(parent, true), baseOf(path))
   }
 
-  /** Walks to a directory through this layer's links. Missing directories are made, or refused unless `create`. */
+  /** Walks to a directory through this layer's links. Missing directories are made; unless `create` the rest is left as it is, for the layers below. */
   #resolve(path: PathInLayer, create: boolean): PathInLayer {
     let links = 0
     let current = ROOT
@@ -192,6 +219,7 @@ export class LayerTree {
     const bytes = absolute(place)
     const stat: Stats | undefined = lstatSync(bytes, { throwIfNoEntry: false })
     if (stat?.isSymbolicLink()) return readlinkSync(bytes, 'latin1')
+    if (stat === undefined && !create) return undefined
     const isFree = stat === undefined || this.#whiteouts.has(place)
     if (!isFree || !create) throw refused(`Archive has an entry ${shown(wanted)} below something that is no directory`)
     this.#makeDirectory(place, { own: false, mode: 0o755, mtime: this.#now })
@@ -214,15 +242,24 @@ export class LayerTree {
     this.#directories.set(place, directory)
     this.inodes += 1
     this.bytes += BLOCK_BYTES
-    if (!directory.own) this.#countImplicit()
+    if (!directory.own) this.#countImplicit(place)
     // What was here, a whiteout or a file, had hidden the lower layers' directory of that name.
     if (replaces) this.#hideLower(place, directory)
   }
 
-  #countImplicit(): void {
+  #countImplicit(place: PathInLayer): void {
+    this.#keepNames(place.length)
     this.#implicit += 1
     if (this.#implicit > this.#limits.implicitDirectories)
       throw tooMuch(`Archive has more than ${this.#limits.implicitDirectories} directories without an entry`)
+  }
+
+  #keepNames(bytes: number): void {
+    this.#keptNameBytes += bytes
+    if (this.#keptNameBytes > this.#limits.keptNameBytes)
+      throw tooMuch(
+        `Archive has directories without an entry, opaque ones and links with names of more than ${this.#limits.keptNameBytes} bytes`,
+      )
   }
 
   /** A directory that replaces one of the lower layers: nothing of that one shows, neither content nor attributes. */
@@ -234,6 +271,7 @@ export class LayerTree {
 
   #setOpaque(place: PathInLayer): void {
     this.#opaque.add(place)
+    this.#keepNames(place.length)
     if (this.#opaque.size > this.#limits.opaqueDirectories)
       throw tooMuch(`Archive has more than ${this.#limits.opaqueDirectories} opaque directories`)
   }
@@ -245,7 +283,7 @@ export class LayerTree {
       return
     }
     this.#unlink(absolute(place))
-    this.#whiteouts.delete(place)
+    this.#forgetLeaf(place)
   }
 
   /** Paths here are the ones entries were placed at, so none is too long and each is a key without its slash. */
@@ -255,12 +293,17 @@ export class LayerTree {
       {
         leaf: (path) => {
           this.#unlink(toBytes(path))
-          this.#whiteouts.delete(path.slice(1) as PathInLayer)
+          this.#forgetLeaf(path.slice(1) as PathInLayer)
         },
         leave: (path) => this.#forget(path.slice(1) as PathInLayer),
       },
       Number.POSITIVE_INFINITY,
     )
+  }
+
+  #forgetLeaf(place: PathInLayer): void {
+    this.#whiteouts.delete(place)
+    this.#lowerLinks.delete(place)
   }
 
   #forget(place: PathInLayer): void {

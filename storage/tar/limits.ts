@@ -12,6 +12,10 @@ export interface UnpackLimits {
   readonly implicitDirectories: number
   /** Directories that hide what lower layers have: each is marked one by one. */
   readonly opaqueDirectories: number
+  /** Hard links to what is not in the archive: they are kept in the layer's record. */
+  readonly lowerLinks: number
+  /** Of the names of all these together. */
+  readonly keptNameBytes: number
   /** Bytes of the file system left free, so that the daemon can always write its own state. */
   readonly reservedBytes: number
 }
@@ -22,6 +26,8 @@ export const DEFAULT_LIMITS: UnpackLimits = {
   directories: 1_000_000,
   implicitDirectories: 100_000,
   opaqueDirectories: 10_000,
+  lowerLinks: 10_000,
+  keptNameBytes: 16 * 2 ** 20,
   reservedBytes: 2 ** 30,
 }
 
@@ -33,6 +39,9 @@ export const MAX_PATH_BYTES = 4094
 
 /** NAME_MAX. */
 export const MAX_COMPONENT_BYTES = 255
+
+/** Looks at files of layers for one fix-up, which take a minute at most: a stack of many layers can ask for any number. */
+export const MAX_LOOKS = 20_000_000
 
 /** Symbolic links followed while resolving one path, as in the kernel. */
 export const MAX_LINKS_FOLLOWED = 40

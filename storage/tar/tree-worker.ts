@@ -16,7 +16,7 @@ import { FileExtractor } from './extract-files.ts'
 import { fixUp } from './fix-up.ts'
 import { packTree } from './pack-tree.ts'
 import { EntryReader, type EntrySink } from './read-entries.ts'
-import { tooMuch } from './refused.ts'
+import { refused, tooMuch } from './refused.ts'
 import { LayerUnpacker } from './unpack-layer.ts'
 import type { UnpackedLayer } from './unpack-messages.ts'
 import { OPAQUE_XATTR } from './whiteout.ts'
@@ -40,6 +40,7 @@ const unpack = async (
         await readArchive(fd, unpacker, { bytes: limits.archiveBytes, headers: limits.headers }, checkpoint)
         for (const name of whiteouts) unpacker.hide(name)
         const unpacked = unpacker.finish()
+        if (unpacked.lowerLinks.length > 0) throw refused('Archive has hard links to what is not in it')
         for (const path of unpacked.opaque) lsetXattr(toBytes(`/${path}`), OPAQUE_XATTR, Buffer.from('y'))
         return unpacked
       } finally {
@@ -111,7 +112,7 @@ const perform = (
       return unpack(confinement, message.request, checkpoint)
     case 'fix-up': {
       const { directory, recursive, ...request } = message.request
-      return confinement.run(directory, () => fixUp(request), recursive)
+      return confinement.run(directory, () => fixUp(request, checkpoint), recursive)
     }
     case 'empty':
       return confinement.run(message.request.directory, () => emptyDirectory(checkpoint))

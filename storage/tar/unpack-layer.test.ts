@@ -248,6 +248,24 @@ describe('a layer is too big that', () => {
     refuses(t, archive(...Array.from({ length: 30 }, (_, i) => dir(`d${i}`))), { kind, limits: { directories: 20 } }))
   it('implies too many directories', (t) =>
     refuses(t, archive(gnuLong('L', 'd/'.repeat(1000)), dir('x')), { kind, limits: { implicitDirectories: 500 } }))
+  it('has too many opaque directories', (t) =>
+    refuses(t, archive(...Array.from({ length: 30 }, (_, i) => file(`d${i}/.wh..wh..opq`))), {
+      kind,
+      limits: { opaqueDirectories: 20 },
+    }))
+  it('has too many names to be kept', async (t) => {
+    const limits = { keptNameBytes: 4000 }
+    await refuses(t, archive(gnuLong('L', `${'d/'.repeat(100)}f`), file('x')), { kind, limits })
+    await refuses(
+      t,
+      archive(
+        gnuLong('L', `${'d'.repeat(200)}/f`),
+        ...Array.from({ length: 30 }, (_, i) => hardlink(`h${i}`, 'x'.repeat(99))),
+        file('x'),
+      ),
+      { kind, limits: { keptNameBytes: 3000 } },
+    )
+  })
   it('has a sparse file of 8 EiB (C4)', (t) =>
     refuses(t, archive(pax({ 'GNU.sparse.size': '9007199254740991', 'GNU.sparse.map': '0,1' }), file('s', 'x')), {
       kind,

@@ -131,6 +131,7 @@ export class LayerUnpacker implements EntrySink {
       opaqueRoot: this.#tree.opaqueRoot,
       opaque: this.#tree.opaqueDirectories,
       implicit,
+      lowerLinks: this.#tree.lowerLinks,
       droppedXattrs: [...this.#dropped],
     }
   }

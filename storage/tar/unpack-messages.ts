@@ -36,6 +36,17 @@ const PathList = z.array(
   z.custom<PathInLayer>((path) => typeof path === 'string' && (path === ROOT || isInLayer(path))),
 )
 
+/** A name in a layer that is to be that of a file which a lower layer has. Paths hold one character per byte. */
+export interface LowerLink {
+  readonly path: PathInLayer
+  /** As the archive says it; links on the way are those of the layers. */
+  readonly target: PathInLayer
+}
+
+const NamedPath = z.custom<PathInLayer>((path) => typeof path === 'string' && isInLayer(path))
+
+export const LowerLinks: z.ZodType<LowerLink[]> = z.array(z.object({ path: NamedPath, target: NamedPath }))
+
 /** What is known of a layer once it is unpacked. Paths hold one character per byte. */
 export const UnpackedLayer = z.object({
   bytes: z.int().nonnegative(),
@@ -48,6 +59,8 @@ export const UnpackedLayer = z.object({
   opaque: PathList,
   /** Directories that only exist because something is in them. */
   implicit: PathList,
+  /** Hard links to what is not in the archive; whiteouts are in their places. */
+  lowerLinks: LowerLinks,
   /** Names of extended attributes that were left out. */
   droppedXattrs: z.array(z.string().max(300)).max(100),
 })

@@ -16,6 +16,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, it, type TestContext } from 'node:test'
 import { gzipSync } from 'node:zlib'
+import { linux } from '#linux/linux.ts'
 import { childrenOf } from '#linux/proc.ts'
 import { isKind } from '#proto/errors.ts'
 import { digestOf, parseDiffId } from '../digest.ts'
@@ -32,14 +33,17 @@ interface Bench {
   task(tar: Buffer, blob: Buffer, available?: number): UnpackTask
 }
 
-const setUp = (t: TestContext, options: Partial<UnpackPoolOptions> = {}): Bench => {
+/** @param disk of what options a file system of its own is made for what is unpacked */
+const setUp = (t: TestContext, options: Partial<UnpackPoolOptions> = {}, disk?: string): Bench => {
   const directory = mkdtempSync(join(tmpdir(), 'unpack-'))
   const path = (...parts: string[]): string => join(directory, ...parts)
   const places = { temp: path('temp'), whole: path('whole'), partial: path('partial') }
   for (const place of Object.values(places)) mkdirSync(place)
+  if (disk !== undefined) linux.mount({ source: 'tmpfs', target: places.temp, type: 'tmpfs', data: disk })
   const pool = new UnpackPool(places, { size: 2, idleMs: 60_000, ...options })
   t.after(async () => {
     await pool.close()
+    linux.unmount(places.temp, { detach: true })
     rmSync(directory, { recursive: true })
   })
   let count = 0
@@ -164,4 +168,41 @@ describe('a pool of unpacking processes', () => {
     await assert.rejects(slow, (error) => error instanceof Error && error.constructor.name === 'TrickledIn')
     assert.equal((await quick).inodes, 3)
   })
+})
+
+describe('a layer on a disk', () => {
+  const isFull = (error: unknown): boolean => isKind(error, 'resource-exhausted')
+
+  it('that has only what the daemon needs for itself is not begun', async (t) => {
+    const bench = setUp(t, {}, 'size=8m')
+    const temp = bench.path('temp')
+    writeFileSync(join(temp, 'filling'), Buffer.alloc(7.8 * 2 ** 20))
+    await assert.rejects(bench.pool.run(bench.task(small, small)), isFull)
+    rmSync(join(temp, 'filling'))
+    assert.equal((await bench.pool.run(bench.task(small, small))).inodes, 3)
+  })
+
+  for (const [what, data, tar] of [
+    [
+      'room',
+      'size=8m',
+      archive(
+        file(
+          'big',
+          '\0'
+            .repeat(2 ** 20)
+            .replaceAll('\0', 'x')
+            .repeat(20),
+        ),
+      ),
+    ],
+    ['inodes', 'nr_inodes=50', archive(...Array.from({ length: 100 }, (_, i) => file(`f${i}`)))],
+  ] as const)
+    it(`that has no ${what} for it fails alone (R1, R5)`, async (t) => {
+      const bench = setUp(t, {}, data)
+      const temp = bench.path('temp')
+      await assert.rejects(bench.pool.run(bench.task(tar, tar)), isFull)
+      for (const name of readdirSync(temp)) rmSync(join(temp, name), { recursive: true })
+      assert.equal((await bench.pool.run(bench.task(small, small))).inodes, 3)
+    })
 })

@@ -4,7 +4,7 @@ import type { Differences } from '../check/describe-tree.ts'
 import type { CopyRequest } from '../snapshot/copy-trees.ts'
 import type { Usage } from '../tree/measure-tree.ts'
 import type { ExtractLimits } from './extract-files.ts'
-import type { FixUpRequest } from './fix-up.ts'
+import type { FixedUp, FixUpRequest } from './fix-up.ts'
 import type { UnpackLimits } from './limits.ts'
 import type { PackedTree, PackLimits } from './pack-tree.ts'
 import type { UnpackedLayer } from './unpack-messages.ts'
@@ -21,10 +21,10 @@ export interface Jobs {
     }
     readonly reply: UnpackedLayer
   }
-  /** Makes the directories whose attributes a stack of layers gets wrong; see fix-up.ts. */
+  /** Makes the directories whose attributes a stack of layers gets wrong, and files that its topmost layer links to; see fix-up.ts. */
   'fix-up': {
     readonly request: FixUpRequest & { readonly directory: string; readonly recursive: boolean }
-    readonly reply: { readonly directories: number }
+    readonly reply: FixedUp
   }
   /** Removes everything in a directory. */
   empty: { readonly request: { readonly directory: string }; readonly reply: { readonly failures: string[] } }
