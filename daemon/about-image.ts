@@ -1,10 +1,6 @@
 /** `cricket image …`: what operators ask about images, and how they bring some without a registry. */
-import { explainReference } from '#image/explain.ts'
 import { RuntimeError } from '#proto/errors.ts'
 import type { CommandLine } from './config/flags.ts'
-import { loadConfig } from './config/load.ts'
-import { loadCommand } from './image-load/load-command.ts'
-import { imagesConfig } from './images-config.ts'
 
 const USAGE = `Usage:
   cricket image explain REFERENCE [NAMESPACE]
@@ -18,9 +14,18 @@ const USAGE = `Usage:
 export async function aboutImage(line: CommandLine): Promise<string> {
   const [word, subject, namespace] = line.positionals
   if (subject === undefined) throw new RuntimeError('invalid-argument', USAGE)
-  if (word === 'load' && namespace === undefined) return loadCommand(line, subject)
+  if (word === 'load' && namespace === undefined)
+    return (await import('./image-load/load-command.ts')).loadCommand(line, subject)
   const isOther = line.switches.size > 0 || Object.keys(line.values).length > 0
   if (word !== 'explain' || isOther) throw new RuntimeError('invalid-argument', USAGE)
-  const { image } = loadConfig({ flags: line.flags })
+  return explain(subject, namespace, line.flags)
+}
+
+/** Loaded apart: it knows registries, which loading does not need. */
+async function explain(subject: string, namespace: string | undefined, flags: CommandLine['flags']): Promise<string> {
+  const { explainReference } = await import('#image/explain.ts')
+  const { loadConfig } = await import('./config/load.ts')
+  const { imagesConfig } = await import('./images-config.ts')
+  const { image } = loadConfig({ flags })
   return explainReference(imagesConfig(image, image.insecureRegistries, process.env), subject, namespace)
 }

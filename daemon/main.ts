@@ -1,21 +1,9 @@
-/** The command `cricket`: `serve` is the daemon, the other words tell about it. */
-import { linux } from '#linux/linux.ts'
+/**
+ * The command `cricket`: `serve` is the daemon, the other words tell about it. What a word needs is loaded when it is said: most of this program
+ * is the daemon's, and reading it takes longer than what most words do.
+ */
 import { messageOf, RuntimeError } from '#proto/errors.ts'
-import { aboutImage } from './about-image.ts'
-import { checkCommand } from './check/check-command.ts'
-import { wipeCommand } from './check/wipe-command.ts'
-import { renderConfig, renderDefaultConfig } from './config/document.ts'
 import { type CommandLine, parseFlags } from './config/flags.ts'
-import { loadConfig } from './config/load.ts'
-import { LiveConfig } from './config/reload.ts'
-import { operationsTable } from './cri/ops-client.ts'
-import { startDaemon } from './daemon.ts'
-import { giveBackMemory } from './give-back-memory.ts'
-import { createLog } from './logging.ts'
-import { connectSupervisor } from './notify.ts'
-import { crashPoint } from './operations/crash-point.ts'
-import { adoptOrphans } from './reap-orphans.ts'
-import { relabelCommand } from './selinux/relabel-command.ts'
 import { API_VERSION, RUNTIME_NAME, VERSION } from './version.ts'
 
 const usage = `cricket ${VERSION}: a container runtime for Kubernetes and nothing else
@@ -53,26 +41,44 @@ interface Word {
 }
 
 const commands: Record<string, Word> = {
-  serve: { switches: [], run: serve },
+  serve: { switches: [], run: async (line) => (await import('./serve.ts')).serve(line) },
   config: {
     switches: ['default'],
-    run: ({ flags, switches }) =>
-      print(switches.has('default') ? renderDefaultConfig() : renderConfig(loadConfig({ flags }))),
+    run: async ({ flags, switches }) => {
+      const { renderConfig, renderDefaultConfig } = await import('./config/document.ts')
+      print(switches.has('default') ? renderDefaultConfig() : renderConfig(await readConfig(flags)))
+    },
   },
   ops: {
     switches: [],
-    run: async ({ flags }) => print(await operationsTable(loadConfig({ flags }).listen)),
+    run: async ({ flags }) => {
+      const { operationsTable } = await import('./cri/ops-client.ts')
+      print(await operationsTable((await readConfig(flags)).listen))
+    },
   },
-  image: { switches: ['pin'], values: ['name'], positionals: 3, run: async (line) => print(await aboutImage(line)) },
-  check: { switches: ['repair', 'json'], run: async (line) => print(await checkCommand(line)) },
-  wipe: { switches: ['yes'], run: async (line) => print(await wipeCommand(line)) },
+  image: {
+    switches: ['pin'],
+    values: ['name'],
+    positionals: 3,
+    run: async (line) => print(await (await import('./about-image.ts')).aboutImage(line)),
+  },
+  check: {
+    switches: ['repair', 'json'],
+    run: async (line) => print(await (await import('./check/check-command.ts')).checkCommand(line)),
+  },
+  wipe: {
+    switches: ['yes'],
+    run: async (line) => print(await (await import('./check/wipe-command.ts')).wipeCommand(line)),
+  },
   // For the daemon's own use.
-  relabel: { switches: [], run: relabelCommand },
+  relabel: { switches: [], run: async () => (await import('./selinux/relabel-command.ts')).relabelCommand() },
   version: {
     switches: ['json'],
     run: ({ switches }) => print(switches.has('json') ? versionJson() : `cricket ${VERSION}\n`),
   },
 }
+
+const readConfig = async (flags: CommandLine['flags']) => (await import('./config/load.ts')).loadConfig({ flags })
 
 const print = (text: string): void => void process.stdout.write(text)
 
@@ -84,44 +90,6 @@ const versionJson = (): string =>
     kubernetes: VERSION.split('.').slice(0, 2).join('.'),
     node: process.versions.node,
   })}\n`
-
-async function serve({ flags }: CommandLine): Promise<void> {
-  const config = loadConfig({ flags })
-  const log = createLog({ level: config.logLevel })
-  // A fault outside of any call must not go on in an unknown state; all that matters is on disk, a restart is cheap.
-  process.on('uncaughtException', (error) => {
-    log.error('Ending after a fault', { error })
-    process.exit(70)
-  })
-  // Containers inherit it, and read files that we make for them. What is secret is written with a mode of its own.
-  process.umask(0o022)
-  // Whatever the caller left open is not for our children.
-  linux.setAllCloexec()
-  const children = adoptOrphans(linux)
-  let live: LiveConfig | undefined
-  // Before the start is over there is nothing to reload: what is read then is what would be read again.
-  process.on('SIGHUP', () => void live?.reload())
-  const die = () => process.kill(process.pid, 'SIGKILL')
-  const supervisor = connectSupervisor(process.env, log)
-  // From the first moment: whoever asks for the end while we start gets an orderly one.
-  const asked = terminated()
-  const daemon = await startDaemon(config, log, children, crashPoint(process.env.CRICKET_CRASH_POINT, die))
-  live = new LiveConfig({
-    config,
-    load: () => loadConfig({ flags }),
-    followers: { ...daemon.followers, setLogLevel: (level) => log.setLevel(level) },
-    log,
-  })
-  giveBackMemory()
-  supervisor.ready()
-  await asked
-  supervisor.stopping()
-  await daemon.close()
-  process.exit(0)
-}
-
-const terminated = (): Promise<unknown> =>
-  Promise.race(['SIGTERM', 'SIGINT'].map((signal) => new Promise((resolve) => process.once(signal, resolve))))
 
 async function main([word = 'help', ...args]: readonly string[]): Promise<void> {
   if (['help', '--help', '-h'].includes(word)) return print(usage)
