@@ -57,6 +57,12 @@ const refusals: readonly Refusal[] = [
     'failed-precondition',
     /RDT class "gold" needs resctrl/,
   ],
+  [
+    'refused calls told by a runtime that cannot',
+    { ...security({ seccomp: { profileType: 0 } }), input: { node: { seccompListener: '/l' } } },
+    'failed-precondition',
+    /SCMP_ACT_NOTIFY/,
+  ],
   ['windows', { container: { windows: {} } }, 'invalid-argument', /windows/],
   ['an unknown stop signal', { container: { stopSignal: 99 } }, 'invalid-argument', /stop_signal/],
 
@@ -330,6 +336,11 @@ test('an SELinux level that sets a container apart from nobody is no promise to 
   assert.deepEqual(build({ ...security({ selinuxOptions: { level: 's0' } }), host }).warnings, [])
   const selinuxOptions = { level: 's0' }
   build({ sandbox: { linux: { securityContext: { namespaceOptions: { pid: 1 }, selinuxOptions } } }, host })
+})
+
+test('who has no filter has nothing to be told of, whatever the runtime can', () => {
+  const { spec } = build({ ...security({ seccomp: { profileType: 1 } }), input: { node: { seccompListener: '/l' } } })
+  assert.equal(spec.linux.seccomp, undefined)
 })
 
 test('cve-2024-3154: annotations and labels of nobody else are in the spec', () => {

@@ -8,6 +8,7 @@ import { isKind } from '#proto/errors.ts'
 import { LinuxContainerSecurityContext } from '#proto/generated/api.ts'
 import { localhostSeccompPath, seccomp } from './seccomp.ts'
 import { defaultSeccomp, seccompArchitectures } from './seccomp-default.ts'
+import { notifying } from './seccomp-notify.ts'
 import { parseSeccompProfile } from './seccomp-profile.ts'
 import { Bundles, RUNC } from './testing/bundle.ts'
 import { plainHost } from './testing/spec-case.ts'
@@ -144,4 +145,20 @@ test('every system call of the default profile is named in one rule list only', 
     const names = syscalls.filter(({ args }) => !args).flatMap((rule) => rule.names)
     assert.deepEqual(names.toSorted(), [...new Set(names)].toSorted())
   }
+})
+
+test('a profile whose refusals are told asks about what it refuses or kills, and about nothing else', () => {
+  const rule = (action: string, errnoRet?: number) => ({
+    names: ['mount'],
+    action: `SCMP_ACT_${action}`,
+    ...(errnoRet !== undefined && { errnoRet }),
+  })
+  const told = [rule('ERRNO'), rule('ERRNO', EPERM), rule('KILL'), rule('KILL_THREAD'), rule('KILL_PROCESS')]
+  const kept = [rule('ALLOW'), rule('LOG'), rule('TRACE', EPERM), rule('ERRNO', ENOSYS), rule('TRAP')]
+  const profile = { defaultAction: 'SCMP_ACT_ERRNO', architectures: [], syscalls: [...told, ...kept] }
+  assert.deepEqual(notifying(profile, '/listener'), {
+    ...profile,
+    listenerPath: '/listener',
+    syscalls: [...told.map(() => rule('NOTIFY')), ...kept],
+  })
 })
