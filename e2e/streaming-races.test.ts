@@ -1,4 +1,7 @@
-/** Rows E3 and E14: commands that begin while their container is stopped, clients that leave at every step. */
+/**
+ * Rows E2, E3 and E14: commands that begin while their container is stopped, commands that are not there, clients that leave at every
+ * step. CRICKET_LEAVERS is how many there are of the last two; `npm run test:long` has ten thousand.
+ */
 
 import assert from 'node:assert/strict'
 import { readdirSync, readFileSync } from 'node:fs'
@@ -8,11 +11,11 @@ import { type ContainerConfig, type DeepPartial, NamespaceMode } from '#proto/ge
 import { useWorld } from './harness.ts'
 import { isPeer } from './peer.ts'
 import { containerConfig, podConfig, removePod, startPod, until } from './pods.ts'
-import { type End, openCommand, TRANSPORTS } from './remote-command.ts'
+import { type End, openCommand, TRANSPORTS, type Transport } from './remote-command.ts'
 
 const ROUNDS = 12
 const AT_ONCE = 6
-const LEAVERS = 60
+const LEAVERS = Number(process.env.CRICKET_LEAVERS ?? 60)
 const ON_THE_NODE = { pid: NamespaceMode.NODE }
 
 /** Processes of the machine that were called with exactly these words. */
@@ -33,6 +36,8 @@ describe('streaming, while things end', { skip: isPeer && 'ours' }, () => {
     const sandbox = await podConfig(world.site, name)
     return startPod(world.cri, sandbox, containerConfig('main', world.image, command, overrides))
   }
+
+  const descriptors = () => readdirSync(`/proc/${world.runtime.pid}/fd`).length
 
   it('E14: no command outlives a stop that it races with, not even in the PID namespace of the node', async () => {
     for (let round = 0; round < ROUNDS; round++) {
@@ -71,7 +76,6 @@ describe('streaming, while things end', { skip: isPeer && 'ours' }, () => {
       if (index % 7 === 0) client.stall()
       client.kill()
     }
-    const descriptors = () => readdirSync(`/proc/${world.runtime.pid}/fd`).length
     await leave(1)
     await sleep(500)
     const before = descriptors()
@@ -81,5 +85,26 @@ describe('streaming, while things end', { skip: isPeer && 'ours' }, () => {
     const last = await openCommand('spdy', (await world.cri.runtime.attach({ containerId, ...asked })).url, asked)
     await until('the container still speaks', 20_000, async () => (last.text().includes('more') ? true : undefined))
     last.kill()
+  })
+
+  it('E2: terminals whose command is not there leave nothing', async () => {
+    const { containerId } = await start('nothing', ['sleep', '1000'])
+    const asked = { tty: true, stdout: true }
+    const exec = async (transport: Transport) => {
+      const { url } = await world.cri.runtime.exec({ containerId, cmd: ['nope'], ...asked })
+      return openCommand(transport, url, asked)
+    }
+    await (await exec('spdy')).ended
+    const before = descriptors()
+    const threads = () => readdirSync(`/proc/${world.runtime.pid}/task`).length
+    const threadsBefore = threads()
+    for (let round = 0; round < LEAVERS / 10; round++) {
+      const commands = await Promise.all(Array.from({ length: 10 }, () => exec(round % 4 === 3 ? 'websocket' : 'spdy')))
+      for (const command of commands) command.resize(10, 10)
+      for (const command of commands) assert.deepEqual(await command.ended, { code: 127 })
+    }
+    await until('the descriptors are back', 20_000, async () => (descriptors() <= before ? true : undefined))
+    await until('the threads are back', 20_000, async () => (threads() <= threadsBefore ? true : undefined))
+    assert.doesNotMatch(readFileSync(`/proc/${world.runtime.pid}/maps`, 'utf8'), /node_modules/)
   })
 })
