@@ -10,7 +10,7 @@ import { execa } from 'execa'
 import { makeScratch } from './image.ts'
 
 const PROGRAMS = [
-  ...['bin/cricket', 'bin/conmon', 'lib/node', 'lib/sys.node'],
+  ...['bin/cricket', 'bin/conmon', 'lib/node', 'lib/sys.node', 'lib/pty.node'],
   ...['lib/cricket.cjs', 'lib/unpack-worker.cjs', 'lib/tree-worker.cjs', 'lib/conmon.cjs'],
 ]
 const DISK_BYTES = 768 * 1024 * 1024
@@ -22,6 +22,8 @@ const QUOTA_DISKS = [
   { name: 'ext4.img', mib: 64, make: ['mkfs.ext4', '-q', '-O', 'quota,project', '-E', 'quotatype=prjquota'] },
   { name: 'xfs.img', mib: 320, make: ['mkfs.xfs', '-q'] },
 ]
+/** The suite for `critest.test.ts`, if it is to run. */
+const CRITEST = process.env.CRICKET_VM_CRITEST
 const tool = execa({ cwd: '/', env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' } })
 const TOP = resolve(import.meta.dirname, '../..')
 
@@ -51,6 +53,7 @@ export async function makeShare(tests: readonly string[]): Promise<Share> {
     for (const name of PROGRAMS) await share(join(TOP, 'dist', name), join(content, 'dist', name))
     await cp(join(TOP, 'daemon/cricket.service'), join(content, 'cricket.service'))
     await writeFile(join(content, 'install'), INSTALL, { mode: 0o755 })
+    if (CRITEST) await cp(CRITEST, join(content, 'critest'), { recursive: true, dereference: true })
     for (const { name, mib, make } of QUOTA_DISKS) {
       const [program = '', ...options] = make
       const path = await emptyFile(join(content, name), mib * 1024 * 1024)

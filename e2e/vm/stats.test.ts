@@ -56,4 +56,49 @@ describe('statistics on cgroup version 2', () => {
     await systemctl('stop', pod.slice)
     assert.deepEqual(await leftoversOf(node), [])
   })
+
+  it('are told as metrics: each that was promised, of the container and of its pod', async () => {
+    const { runtime } = node.cri
+    const resources = { cpuPeriod: 100_000n, cpuQuota: 50_000n, memoryLimitInBytes: 67_108_864n }
+    // Past the page cache, so that a disk is read and written in the container's own name.
+    const script = [
+      'dd if=/dev/zero of=/file bs=64k count=16 conv=fsync',
+      'dd if=/file of=/dev/null bs=64k iflag=direct',
+      'touch /done',
+      'sleep 1000',
+    ].join('; ')
+    const pod = await startNodePod(node, 'metrics', ['sh', '-c', script], { container: { linux: { resources } } })
+    const { sandboxId, containerId } = pod
+    await until('the disk was used', 60_000, async () => {
+      const { exitCode } = await runtime.execSync({ containerId, cmd: ['test', '-e', '/done'], timeout: 30n })
+      return exitCode === 0 || undefined
+    })
+
+    const { descriptors } = await runtime.listMetricDescriptors({})
+    const labelsOf = new Map(descriptors.map(({ name, labelKeys }) => [name, labelKeys]))
+    const { podMetrics } = await runtime.listPodSandboxMetrics({})
+    const ours = podMetrics.find(({ podSandboxId }) => podSandboxId === sandboxId)
+    const [ofContainer] = ours?.containerMetrics ?? []
+    const told = new Map([...(ours?.metrics ?? []), ...(ofContainer?.metrics ?? [])].map((each) => [each.name, each]))
+    for (const { name, labelValues } of told.values())
+      assert.equal(labelValues.length, labelsOf.get(name)?.length, `labels of ${name}`)
+    // systemd hands no huge pages to its scopes: then the kernel does not count them.
+    const missing = [...labelsOf.keys()].filter((name) => !told.has(name) && !name.startsWith('container_hugetlb_'))
+    assert.deepEqual(missing, [])
+
+    const value = (name: string) => told.get(name)?.value?.value ?? 0n
+    assert.ok(value('container_fs_writes_bytes_total') >= 1_048_576n)
+    assert.ok(value('container_fs_reads_bytes_total') >= 1_048_576n)
+    const device = (name: string) => told.get(name)?.labelValues[labelsOf.get(name)?.indexOf('device') ?? -1]
+    assert.deepEqual([device('container_fs_reads_total'), device('container_fs_limit_bytes')], ['/dev/vda', '/dev/vda'])
+    assert.equal(value('container_spec_memory_limit_bytes'), 67_108_864n)
+    assert.ok(value('container_memory_kernel_usage') > 0n)
+    const ofPod = ours?.metrics.map(({ name }) => name) ?? []
+    const wanted = ['cpu_usage_seconds', 'memory_failures', 'pressure_io_stalled_seconds', 'network_receive_bytes']
+    for (const what of wanted) assert.ok(ofPod.includes(`container_${what}_total`), what)
+
+    await removePod(node.cri, sandboxId)
+    await systemctl('stop', pod.slice)
+    assert.deepEqual(await leftoversOf(node), [])
+  })
 })
