@@ -81,6 +81,35 @@ describe('images', () => {
     assert.ok((image?.repoTags.length ?? 0) > 1, 'nothing was taken from it meanwhile')
   })
 
+  it('are in use for a kubelet that knows images by their runtime handler, too (RuntimeClassInImageCriApi)', {
+    skip: isPeer && 'containerd of Debian does not know it',
+  }, async () => {
+    // As that kubelet asks: the handler of the pod's class goes with every image, "" for pods without a class.
+    const handled = (image: string, runtimeHandler: string) => ({ ...imageSpec(image), runtimeHandler })
+    // And as it counts (image_gc_manager.go): what no container names by id and handler may go.
+    const key = (id: string, handler = '') => (handler === '' ? id : `${id},${handler}`)
+    const pods: string[] = []
+    for (const handler of ['', 'runc', 'gone']) {
+      const { imageRef } = await world.cri.images.pullImage({ image: handled(world.image, handler) })
+      assert.equal(imageRef, world.busybox.config.digest)
+      const { image } = await world.cri.images.imageStatus({ image: handled(imageRef, handler) })
+      assert.equal(image?.id, imageRef)
+      const container = containerConfig('main', world.image, ['sleep', '1000'], { image: handled(imageRef, handler) })
+      pods.push((await startPod(world.cri, await podConfig(world.site, `class-${handler}`), container)).sandboxId)
+    }
+    const { images } = await world.cri.images.listImages({})
+    assert.equal(images.length, 1, 'an image is there once, for all handlers')
+    const { containers } = await world.cri.runtime.listContainers({})
+    assert.equal(containers.length, pods.length)
+    const used = new Set(containers.map(({ imageId, image }) => key(imageId, image?.runtimeHandler)))
+    assert.deepEqual([...used], [key(images[0]?.id ?? '', images[0]?.spec?.runtimeHandler)])
+    for (const { id } of containers) {
+      const { status: found } = await world.cri.runtime.containerStatus({ containerId: id })
+      assert.ok(used.has(key(found?.imageId ?? '', found?.image?.runtimeHandler)))
+    }
+    for (const pod of pods) await removePod(world.cri, pod)
+  })
+
   it('counts the bytes of what it keeps', { skip: isPeer && 'containerd counts in the background' }, async () => {
     const { imageFilesystems } = await world.cri.images.imageFsInfo({})
     assert.ok((imageFilesystems[0]?.usedBytes?.value ?? 0n) > 1_000_000n)

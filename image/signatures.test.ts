@@ -152,6 +152,26 @@ suite('an image under a signature policy', () => {
     await invalid(pull(), /it is for "no name"/)
   })
 
+  test('is not asked for signatures where registries.d says that there are none', async () => {
+    await using site = await Site.make()
+    await using registry = await TestRegistry.start()
+    const key = makeKey()
+    const image = buildImage({ layers: [await buildLayer({ a: '' })] })
+    const repository = `${registry.host}/app`
+    registry.add('app', image, 'v1')
+    registry.add('app', signatureImage([signClaim(claimOf(repository, image.digest), key)]), signatureTag(image.digest))
+    await site.write('policy.json', { default: signedBy(key) })
+    const places = (say: boolean) =>
+      site.write('places/all.yaml', `docker:\n  ${repository}:\n    use-sigstore-attachments: ${say}\n`)
+    await places(false)
+    await using here = await TestImages.open({ config: site.config() })
+    const pull = () => here.images.pull({ reference: `${repository}:v1` })
+    await invalid(pull(), /there is none/)
+    assert.equal(registry.seen('.sig').length + registry.seen('/referrers/').length, 0)
+    await places(true)
+    await pull()
+  })
+
   test('is judged again when it is used, without the network, by the policy of then and of the namespace', async () => {
     await using site = await Site.make()
     await using registry = await TestRegistry.start()

@@ -5,6 +5,7 @@ import {
   type Container as ContainerItem,
   ContainerState,
   ContainerStatusResponse,
+  type ImageSpec,
   Signal,
 } from '#proto/generated/api.ts'
 import { type Container, type ContainerStatus, resourcesOf } from '../container/container.ts'
@@ -28,10 +29,17 @@ function stateOf(status: ContainerStatus): ContainerState {
 
 export function containerItem({ record, status }: Container): ContainerItem {
   const { id, sandboxId, createdAt, imageId, imageRef, config } = record
-  const { metadata, image, labels, annotations } = config
+  const { metadata, labels, annotations } = config
+  const image = imageInUse(config.image)
   const state = stateOf(status)
   return { id, podSandboxId: sandboxId, metadata, image, imageRef, state, createdAt, labels, annotations, imageId }
 }
+
+/**
+ * One image serves all runtime handlers, and Image.spec names none. A kubelet with RuntimeClassInImageCriApi knows images by id
+ * and handler together: if a container repeated the handler that it was asked for with, its image would look unused and be collected.
+ */
+const imageInUse = (image: ImageSpec | undefined): ImageSpec | undefined => image && { ...image, runtimeHandler: '' }
 
 export function containerStatus(container: Container, info: { [key: string]: string }): ContainerStatusResponse {
   const { record, status } = container

@@ -17,7 +17,7 @@ suite('a signature policy', () => {
   const key = makeKey()
   before(async () => {
     dir = await mkdtemp(join(tmpdir(), 'cricket-policy-'))
-    await writeFile(join(dir, 'key.pub'), key.pem)
+    for (const name of ['key.pub', 'more.pub']) await writeFile(join(dir, name), key.pem)
   })
   after(() => rm(dir, { recursive: true }))
 
@@ -43,17 +43,27 @@ suite('a signature policy', () => {
               signedIdentity: { type: 'matchRepository' },
             },
           ],
+          'quay.io/team': [
+            {
+              type: 'sigstoreSigned',
+              keyPaths: ['key.pub', 'more.pub'].map((name) => join(dir, name)),
+              rekorPublicKeyPaths: [join(dir, 'more.pub')],
+            },
+          ],
         },
         'docker-archive': { '': accept },
       },
     })
     const policy = readPolicy(file)
-    assert.deepEqual(policy.files, [file, join(dir, 'key.pub')])
+    assert.deepEqual(new Set(policy.files), new Set([file, join(dir, 'key.pub'), join(dir, 'more.pub')]))
     const [wild] = policy.transports.get('docker')?.get('*.example.com') ?? []
     assert.ok(wild?.type === 'sigstoreSigned' && wild.signer.by === 'keys' && wild.rekorKeys.length === 1)
     assert.equal(wild.identity.type, 'matchRepoDigestOrExact')
     const [quay] = policy.transports.get('docker')?.get('quay.io') ?? []
     assert.ok(quay?.type === 'sigstoreSigned' && quay.signer.by === 'keys' && quay.signer.keys.length === 2)
+    const [team] = policy.transports.get('docker')?.get('quay.io/team') ?? []
+    assert.ok(team?.type === 'sigstoreSigned' && team.signer.by === 'keys' && team.signer.keys.length === 2)
+    assert.equal(team.rekorKeys.length, 1)
   })
 
   const requirement = (fields: object) => ({ default: accept, transports: { docker: { 'quay.io': [fields] } } })

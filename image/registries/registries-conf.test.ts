@@ -185,6 +185,7 @@ suite('registries.conf: drop-ins', () => {
       `
       unqualified-search-registries = ["one.example"]
       short-name-mode = "disabled"
+      credential-helpers = ["containers-auth.json", "vault"]
       [[registry]]
       location = "a.example"
       blocked = true
@@ -202,6 +203,7 @@ suite('registries.conf: drop-ins', () => {
     assert.deepEqual(endpoints(conf, 'a.example/x'), ['https://m.example/v2 x', 'https://a.example/v2 x'])
     assert.deepEqual(conf.searchRegistries, ['two.example'])
     assert.equal(conf.shortNameMode, 'disabled')
+    assert.deepEqual(conf.credentialHelpers, ['containers-auth.json', 'vault'])
     assert.deepEqual([...conf.aliases.keys()], ['app', 'new'])
     assert.equal(conf.files.length, 3)
   })

@@ -4,12 +4,13 @@ import { existsSync } from 'node:fs'
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
-import type { AddressInfo, Server } from 'node:net'
+import { type AddressInfo, createServer as createNetServer, type Server } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { suite, test } from 'node:test'
 import { isKind } from '#proto/errors.ts'
 import { quickTiming } from '../testing/test-images.ts'
+import { PLAIN_CONNECTION } from './connections.ts'
 import { HttpExchange } from './http-exchange.ts'
 import { sortFailure } from './registry-error.ts'
 import { send } from './transport.ts'
@@ -92,6 +93,21 @@ suite('HTTP exchange', () => {
         if (received === piece.length) await new Promise((resolve) => setTimeout(resolve, 1.5 * idleMs))
       }
       assert.equal(received, 8 * 64 * 1024)
+    } finally {
+      exchange.close()
+      server.close()
+    }
+  })
+
+  test('gives a server up that takes longer to be connected to than its own limit', { timeout: 30_000 }, async () => {
+    // Accepts, and then says nothing to who wants to speak TLS.
+    const server = createNetServer()
+    const url = new URL(`https://${await listening(server)}/`)
+    const exchange = new HttpExchange({ ...quickTiming, connectMs: 60_000 }, {})
+    const connection = { ...PLAIN_CONNECTION, key: 'dial', dialTimeoutMs: 50 }
+    try {
+      const sent = exchange.send({ method: 'GET', url, headers: {}, signal, allows: anywhere, connection })
+      await assert.rejects(sent, { code: 'ETIMEDOUT' })
     } finally {
       exchange.close()
       server.close()
