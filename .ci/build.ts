@@ -61,7 +61,7 @@ function addon(): Step {
     name: 'addon',
     output: join(lib, 'sys.node'),
     flags: process.arch,
-    inputs: [join(folder, 'sys.c'), join(folder, 'build.sh')],
+    inputs: ['sys.c', 'numbers.c', 'build.sh'].map((name) => join(folder, name)),
     async make() {
       await run('sh', [join(folder, 'build.sh')])
       return []

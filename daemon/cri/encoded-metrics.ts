@@ -16,6 +16,7 @@ const CONTAINER = { id: 1, metrics: 2 }
 /** No timestamp: it says that a value is not of now. */
 const METRIC = { name: 1, type: 3, labelValues: 4, value: 5 }
 
+const huge = [hugePageFailures]
 const types = { counter: MetricType.COUNTER, gauge: MetricType.GAUGE }
 
 type Labels = Record<(typeof BASE_LABELS)[number], string>
@@ -26,52 +27,86 @@ export const metricDescriptor = ({ name, help, labels = [] }: Omit<Family<never>
   labelKeys: [...BASE_LABELS, ...labels],
 })
 
+/** Of labels' values, such as names of devices and interfaces. */
+const MOST_REMEMBERED = 1024
+
 export class MetricsEncoder {
   readonly #wire = new Wire()
+  /** For what is encoded once, perhaps in the middle of an answer. */
+  readonly #apart = new Wire()
   /** Values of the labels that all metrics of an object have, encoded. */
   readonly #labels = new WeakMap<object, Uint8Array>()
+  /** Name and type of each family, encoded. */
+  readonly #heads = new WeakMap<object, Uint8Array>()
+  readonly #ownLabels = new Map<string, Uint8Array>()
 
   /** A response, or a part of one, that holds the metrics of this sandbox. */
   sandbox({ sandbox, whole, interfaces, containers }: SandboxMetrics): Buffer {
     const wire = this.#wire
     const labels = this.#labelsOf(sandbox, () => sandboxLabels(sandbox, whole?.cgroup ?? ''))
-    wire.message(ITEM, () => {
-      wire.text(SANDBOX.id, sandbox.record.id)
-      if (whole) this.#metrics(SANDBOX.metrics, cgroupFamilies, whole.reading, labels)
-      this.#metrics(SANDBOX.metrics, networkFamilies, interfaces, labels)
-      for (const container of containers) wire.message(SANDBOX.containers, () => this.#container(sandbox, container))
-    })
+    const item = wire.begin(ITEM)
+    wire.text(SANDBOX.id, sandbox.record.id)
+    if (whole) this.#metrics(SANDBOX.metrics, cgroupFamilies, whole.reading, labels)
+    this.#metrics(SANDBOX.metrics, networkFamilies, interfaces, labels)
+    for (const container of containers) this.#container(sandbox, container)
+    wire.end(item)
     return wire.take()
   }
 
   #container(sandbox: Sandbox, { container, cgroup, reading }: ContainerMetrics): void {
     const labels = this.#labelsOf(container, () => containerLabels(sandbox, container, cgroup))
+    const item = this.#wire.begin(SANDBOX.containers)
     this.#wire.text(CONTAINER.id, container.record.id)
     this.#metrics(CONTAINER.metrics, cgroupFamilies, reading, labels)
     this.#metrics(CONTAINER.metrics, containerFamilies, reading, labels)
-    this.#metrics(CONTAINER.metrics, [hugePageFailures], reading, labels)
+    this.#metrics(CONTAINER.metrics, huge, reading, labels)
+    this.#wire.end(item)
   }
 
   #metrics<R>(field: number, families: readonly Family<R>[], reading: R, labels: Uint8Array): void {
     const wire = this.#wire
-    for (const { name, type, samples } of families) {
-      for (const { value, labels: own = [] } of samples(reading)) {
-        wire.message(field, () => {
-          wire.text(METRIC.name, name)
-          wire.uint(METRIC.type, types[type])
-          wire.raw(labels)
-          for (const label of own) wire.bytes(METRIC.labelValues, Buffer.from(label))
-          wire.wrapped(METRIC.value, Math.floor(Math.max(0, value)))
-        })
+    for (const family of families) {
+      const samples = family.samples(reading)
+      if (samples.length === 0) continue
+      const head = this.#headOf(family)
+      for (const { value, labels: own } of samples) {
+        const metric = wire.begin(field)
+        wire.raw(head)
+        wire.raw(labels)
+        if (own) for (const label of own) wire.raw(this.#ownLabel(label))
+        wire.wrapped(METRIC.value, value > 0 ? Math.floor(value) : 0)
+        wire.end(metric)
       }
     }
+  }
+
+  #headOf<R>(family: Family<R>): Uint8Array {
+    const known = this.#heads.get(family)
+    if (known) return known
+    const wire = this.#apart
+    wire.text(METRIC.name, family.name)
+    wire.uint(METRIC.type, types[family.type])
+    const bytes = wire.take()
+    this.#heads.set(family, bytes)
+    return bytes
+  }
+
+  #ownLabel(value: string): Uint8Array {
+    const known = this.#ownLabels.get(value)
+    if (known) return known
+    if (this.#ownLabels.size >= MOST_REMEMBERED) this.#ownLabels.clear()
+    const wire = this.#apart
+    wire.bytes(METRIC.labelValues, Buffer.from(value))
+    const bytes = wire.take()
+    this.#ownLabels.set(value, bytes)
+    return bytes
   }
 
   #labelsOf(object: Container | Sandbox, make: () => Labels): Uint8Array {
     const known = this.#labels.get(object)
     if (known) return known
     const values = make()
-    const wire = new Wire()
+    const wire = this.#apart
     for (const key of BASE_LABELS) wire.bytes(METRIC.labelValues, Buffer.from(values[key]))
     const bytes = wire.take()
     this.#labels.set(object, bytes)

@@ -1,13 +1,13 @@
 /** Statistics as the CRI tells of them, encoded. What the host does not count is left out, so that the kubelet does not take it for nothing. */
-import type { Pressure, Stall } from '#linux/cgroup-counters.ts'
+import type { MemoryUse, Pressure, Stall } from '#linux/cgroup-counters.ts'
 import type { InterfaceCounters } from '#linux/net-counters.ts'
-import { ContainerAttributes, PodSandboxAttributes } from '#proto/generated/api.ts'
+import { ContainerAttributes, FilesystemIdentifier, PodSandboxAttributes } from '#proto/generated/api.ts'
 import type { Container } from '../container/container.ts'
 import type { Sandbox } from '../sandbox/sandbox.ts'
 import type { ContainerReading } from '../stats/container-stats.ts'
 import type { NetworkUsage } from '../stats/pod-network.ts'
 import type { SandboxReading } from '../stats/sandbox-stats.ts'
-import type { MemoryUsage, Usage } from '../stats/usage.ts'
+import type { Usage } from '../stats/usage.ts'
 import { Wire } from './wire.ts'
 
 /** Numbers of the fields, as in api.proto; each message by its name. */
@@ -30,7 +30,6 @@ const IO = { psi: 2 }
 const PSI = { full: 1, some: 2 }
 const PSI_DATA = { total: 1, avg10: 2, avg60: 3, avg300: 4 }
 const FILESYSTEM = { fsId: 2, usedBytes: 3, inodesUsed: 4 }
-const FS_ID = { mountpoint: 1 }
 const NETWORK = { defaultInterface: 2, interfaces: 3 }
 const INTERFACE = { name: 1, rxBytes: 2, rxErrors: 3, txBytes: 4, txErrors: 5 }
 const PROCESS = { processCount: 2 }
@@ -38,36 +37,60 @@ const PROCESS = { processCount: 2 }
 /** The one field of each answer: one reading, or as many as there are. */
 const ITEM = 1
 
+/** From which a part of a list is passed on. */
+const PART_BYTES = 64 * 1024
+
 /** Encodes statistics, and remembers what of an object never changes. */
 export class StatsEncoder {
   readonly #wire = new Wire()
-  readonly #mountpoint: string
+  readonly #fsId: Uint8Array
   readonly #attributes = new WeakMap<object, Uint8Array>()
 
   /** @param mountpoint what names the file system of the writable layers */
   constructor(mountpoint: string) {
-    this.#mountpoint = mountpoint
+    this.#fsId = FilesystemIdentifier.encode({ mountpoint }).finish()
   }
 
-  /** A response, or a part of one, that holds this reading. */
+  /** The one answer that holds this reading. */
   container(reading: ContainerReading): Buffer {
     this.#container(ITEM, reading)
     return this.#wire.take()
   }
 
   /** The same of a sandbox. */
-  sandbox({ sandbox, usage, network, containers }: SandboxReading): Buffer {
+  sandbox(reading: SandboxReading): Buffer {
+    this.#sandbox(reading)
+    return this.#wire.take()
+  }
+
+  /** Parts of a response that hold these readings, some in each. */
+  *containers(readings: readonly ContainerReading[]): Generator<Buffer> {
+    for (const reading of readings) {
+      this.#container(ITEM, reading)
+      if (this.#wire.length >= PART_BYTES) yield this.#wire.take()
+    }
+    yield this.#wire.take()
+  }
+
+  *sandboxes(readings: readonly SandboxReading[]): Generator<Buffer> {
+    for (const reading of readings) {
+      this.#sandbox(reading)
+      if (this.#wire.length >= PART_BYTES) yield this.#wire.take()
+    }
+    yield this.#wire.take()
+  }
+
+  #sandbox({ sandbox, usage, network, containers }: SandboxReading): void {
     const wire = this.#wire
-    wire.message(ITEM, () => {
-      wire.bytes(SANDBOX_STATS.attributes, this.#attributesOf(sandbox, sandboxAttributes))
-      wire.message(SANDBOX_STATS.linux, () => {
-        if (usage) this.#usage(usage, LINUX_SANDBOX_STATS)
-        if (network) this.#network(network)
-        if (usage?.tasks !== undefined) this.#processes(usage.atMs, usage.tasks)
-        for (const container of containers) this.#container(LINUX_SANDBOX_STATS.containers, container)
-      })
-    })
-    return wire.take()
+    const item = wire.begin(ITEM)
+    wire.bytes(SANDBOX_STATS.attributes, this.#attributesOf(sandbox, sandboxAttributes))
+    const linux = wire.begin(SANDBOX_STATS.linux)
+    if (usage) this.#usage(usage, LINUX_SANDBOX_STATS)
+    if (network) this.#network(network)
+    if (usage?.tasks !== undefined) this.#processes(usage.atMs, usage.tasks)
+    for (const container of containers) this.#container(LINUX_SANDBOX_STATS.containers, container)
+    wire.end(linux)
+    wire.end(item)
   }
 
   #attributesOf<T extends object>(object: T, encode: (object: T) => Uint8Array): Uint8Array {
@@ -81,35 +104,36 @@ export class StatsEncoder {
   #container(field: number, reading: ContainerReading): void {
     const { container, usage } = reading
     const wire = this.#wire
-    wire.message(field, () => {
-      wire.bytes(CONTAINER_STATS.attributes, this.#attributesOf(container, containerAttributes))
-      if (usage) this.#usage(usage, CONTAINER_STATS)
-      if (usage?.memory?.swap) this.#swap(usage.atMs, usage.memory.swap)
-      this.#layer(reading)
-    })
+    const item = wire.begin(field)
+    wire.bytes(CONTAINER_STATS.attributes, this.#attributesOf(container, containerAttributes))
+    if (usage) this.#usage(usage, CONTAINER_STATS)
+    if (usage?.memory?.swap) this.#swap(usage.atMs, usage.memory.swap)
+    this.#layer(reading)
+    wire.end(item)
   }
 
-  #usage({ atMs, cpu, memory, ioPressure }: Usage, fields: { cpu: number; memory: number; io: number }): void {
+  #usage({ atMs, cpu, memory, pressure }: Usage, fields: { cpu: number; memory: number; io: number }): void {
     const wire = this.#wire
     if (cpu) {
-      wire.message(fields.cpu, () => {
-        wire.time(TIMESTAMP, atMs)
-        wire.wrapped(CPU.usageCoreNanoSeconds, cpu.totalNs)
-        wire.wrapped(CPU.usageNanoCores, cpu.nanoCores)
-        this.#psi(CPU.psi, cpu.pressure)
-      })
+      const message = wire.begin(fields.cpu)
+      wire.time(TIMESTAMP, atMs)
+      wire.wrapped(CPU.usageCoreNanoSeconds, cpu.totalNs)
+      wire.wrapped(CPU.usageNanoCores, cpu.nanoCores)
+      this.#psi(CPU.psi, pressure.cpu)
+      wire.end(message)
     }
-    if (memory) wire.message(fields.memory, () => this.#memory(atMs, memory))
-    if (ioPressure) {
-      wire.message(fields.io, () => {
-        wire.time(TIMESTAMP, atMs)
-        this.#psi(IO.psi, ioPressure)
-      })
+    if (memory) this.#memory(fields.memory, atMs, memory, pressure.memory)
+    if (pressure.io) {
+      const message = wire.begin(fields.io)
+      wire.time(TIMESTAMP, atMs)
+      this.#psi(IO.psi, pressure.io)
+      wire.end(message)
     }
   }
 
-  #memory(atMs: number, memory: MemoryUsage): void {
+  #memory(field: number, atMs: number, memory: MemoryUse, pressure: Pressure | undefined): void {
     const wire = this.#wire
+    const message = wire.begin(field)
     wire.time(TIMESTAMP, atMs)
     wire.wrapped(MEMORY.workingSetBytes, memory.workingSet)
     wire.wrapped(MEMORY.availableBytes, left(memory.limit, memory.workingSet))
@@ -117,73 +141,75 @@ export class StatsEncoder {
     wire.wrapped(MEMORY.rssBytes, memory.rss)
     wire.wrapped(MEMORY.pageFaults, memory.pageFaults)
     wire.wrapped(MEMORY.majorPageFaults, memory.majorPageFaults)
-    this.#psi(MEMORY.psi, memory.pressure)
+    this.#psi(MEMORY.psi, pressure)
+    wire.end(message)
   }
 
-  #swap(atMs: number, swap: NonNullable<MemoryUsage['swap']>): void {
-    this.#wire.message(CONTAINER_STATS.swap, () => {
-      this.#wire.time(TIMESTAMP, atMs)
-      this.#wire.wrapped(SWAP.availableBytes, left(swap.limit, swap.usage))
-      this.#wire.wrapped(SWAP.usageBytes, swap.usage)
-    })
+  #swap(atMs: number, { limit, usage }: NonNullable<MemoryUse['swap']>): void {
+    const wire = this.#wire
+    const message = wire.begin(CONTAINER_STATS.swap)
+    wire.time(TIMESTAMP, atMs)
+    wire.wrapped(SWAP.availableBytes, left(limit, usage))
+    wire.wrapped(SWAP.usageBytes, usage)
+    wire.end(message)
   }
 
   #psi(field: number, pressure: Pressure | undefined): void {
     if (!pressure) return
     const { some, full } = pressure
-    this.#wire.message(field, () => {
-      if (full) this.#stall(PSI.full, full)
-      this.#stall(PSI.some, some)
-    })
+    const message = this.#wire.begin(field)
+    if (full) this.#stall(PSI.full, full)
+    this.#stall(PSI.some, some)
+    this.#wire.end(message)
   }
 
   /** The kernel sums up microseconds, the CRI nanoseconds (api.proto, PsiData). */
   #stall(field: number, { total, avg10, avg60, avg300 }: Stall): void {
     const wire = this.#wire
-    wire.message(field, () => {
-      wire.uint(PSI_DATA.total, total * 1000)
-      wire.double(PSI_DATA.avg10, avg10)
-      wire.double(PSI_DATA.avg60, avg60)
-      wire.double(PSI_DATA.avg300, avg300)
-    })
+    const message = wire.begin(field)
+    wire.uint(PSI_DATA.total, total * 1000)
+    wire.double(PSI_DATA.avg10, avg10)
+    wire.double(PSI_DATA.avg60, avg60)
+    wire.double(PSI_DATA.avg300, avg300)
+    wire.end(message)
   }
 
   /** Without numbers as long as nobody has measured it. */
   #layer({ writableLayer }: ContainerReading): void {
     const wire = this.#wire
-    wire.message(CONTAINER_STATS.writableLayer, () => {
-      wire.time(TIMESTAMP, writableLayer?.atMs ?? Date.now())
-      wire.message(FILESYSTEM.fsId, () => wire.text(FS_ID.mountpoint, this.#mountpoint))
-      wire.wrapped(FILESYSTEM.usedBytes, writableLayer?.bytes)
-      wire.wrapped(FILESYSTEM.inodesUsed, writableLayer?.inodes)
-    })
+    const message = wire.begin(CONTAINER_STATS.writableLayer)
+    wire.time(TIMESTAMP, writableLayer?.atMs ?? Date.now())
+    wire.bytes(FILESYSTEM.fsId, this.#fsId)
+    wire.wrapped(FILESYSTEM.usedBytes, writableLayer?.bytes)
+    wire.wrapped(FILESYSTEM.inodesUsed, writableLayer?.inodes)
+    wire.end(message)
   }
 
   #network({ main, interfaces }: NetworkUsage): void {
     const wire = this.#wire
-    wire.message(LINUX_SANDBOX_STATS.network, () => {
-      wire.time(TIMESTAMP, Date.now())
-      if (main) this.#interface(NETWORK.defaultInterface, main)
-      for (const each of interfaces) this.#interface(NETWORK.interfaces, each)
-    })
+    const message = wire.begin(LINUX_SANDBOX_STATS.network)
+    wire.time(TIMESTAMP, Date.now())
+    if (main) this.#interface(NETWORK.defaultInterface, main)
+    for (const each of interfaces) this.#interface(NETWORK.interfaces, each)
+    wire.end(message)
   }
 
   #interface(field: number, { name, received, sent }: InterfaceCounters): void {
     const wire = this.#wire
-    wire.message(field, () => {
-      wire.text(INTERFACE.name, name)
-      wire.wrapped(INTERFACE.rxBytes, received.bytes)
-      wire.wrapped(INTERFACE.rxErrors, received.errors)
-      wire.wrapped(INTERFACE.txBytes, sent.bytes)
-      wire.wrapped(INTERFACE.txErrors, sent.errors)
-    })
+    const message = wire.begin(field)
+    wire.text(INTERFACE.name, name)
+    wire.wrapped(INTERFACE.rxBytes, received.bytes)
+    wire.wrapped(INTERFACE.rxErrors, received.errors)
+    wire.wrapped(INTERFACE.txBytes, sent.bytes)
+    wire.wrapped(INTERFACE.txErrors, sent.errors)
+    wire.end(message)
   }
 
   #processes(atMs: number, tasks: number): void {
-    this.#wire.message(LINUX_SANDBOX_STATS.process, () => {
-      this.#wire.time(TIMESTAMP, atMs)
-      this.#wire.wrapped(PROCESS.processCount, tasks)
-    })
+    const message = this.#wire.begin(LINUX_SANDBOX_STATS.process)
+    this.#wire.time(TIMESTAMP, atMs)
+    this.#wire.wrapped(PROCESS.processCount, tasks)
+    this.#wire.end(message)
   }
 }
 

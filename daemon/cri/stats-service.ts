@@ -23,9 +23,9 @@ import type { Streaming } from './stream-rpc.ts'
 export const statsService = (parts: Parts, unary: Unary, streaming: Streaming) => {
   const encoder = new StatsEncoder(parts.storage.containersMountpoint)
   const containers = async (filter: ListContainerStatsRequest['filter']) =>
-    encoded(await listContainerStats(parts, filter), (reading) => encoder.container(reading))
+    encoder.containers(await listContainerStats(parts, filter))
   const sandboxes = async (filter: ListPodSandboxStatsRequest['filter']) =>
-    encoded(await listSandboxStats(parts, filter), (reading) => encoder.sandbox(reading))
+    encoder.sandboxes(await listSandboxStats(parts, filter))
   const descriptors = familiesOf(parts.specHost).map(metricDescriptor)
   const metricsEncoder = new MetricsEncoder()
   const metrics = async function* () {
@@ -56,9 +56,4 @@ export const statsService = (parts: Parts, unary: Unary, streaming: Streaming) =
       yield* answerInChunks(await sandboxes(filter))
     }),
   }
-}
-
-/** One by one, as they are taken. */
-function* encoded<T>(readings: readonly T[], encode: (reading: T) => Buffer): Generator<Buffer> {
-  for (const reading of readings) yield encode(reading)
 }

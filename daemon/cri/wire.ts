@@ -17,6 +17,11 @@ export class Wire {
   /** The time that was written last: most of an answer is of the same millisecond. */
   #time: { readonly ms: number; readonly bytes: Uint8Array } | undefined
 
+  /** How much was written since the last time it was taken. */
+  get length(): number {
+    return this.#at
+  }
+
   /** What was written since the last time, as a Buffer of its own. */
   take(): Buffer {
     const taken = Buffer.from(this.#buffer.subarray(0, this.#at))
@@ -28,24 +33,24 @@ export class Wire {
   /** An integer, which must not be negative; none for 0, as proto3 has it. */
   uint(field: number, value: number): void {
     if (value === 0) return
-    this.#room(HEAD_BYTES)
-    this.#varint(field * 8 + VARINT)
-    this.#varint(value)
+    const buffer = this.#room(HEAD_BYTES)
+    this.#at = putVarint(buffer, putVarint(buffer, this.#at, field * 8 + VARINT), value)
   }
 
   /** Nanoseconds since 1970, given in milliseconds. */
   time(field: number, ms: number): void {
     if (this.#time?.ms !== ms) this.#time = { ms, bytes: bigVarint(BigInt(Math.round(ms)) * 1_000_000n) }
-    this.#room(HEAD_BYTES)
-    this.#varint(field * 8 + VARINT)
-    this.#copy(this.#time.bytes)
+    const { bytes } = this.#time
+    const buffer = this.#room(HEAD_BYTES)
+    const at = putVarint(buffer, this.#at, field * 8 + VARINT)
+    buffer.set(bytes, at)
+    this.#at = at + bytes.length
   }
 
   double(field: number, value: number): void {
     if (value === 0) return
-    this.#room(HEAD_BYTES)
-    this.#varint(field * 8 + FIXED64)
-    this.#at = this.#buffer.writeDoubleLE(value, this.#at)
+    const buffer = this.#room(HEAD_BYTES)
+    this.#at = buffer.writeDoubleLE(value, putVarint(buffer, this.#at, field * 8 + FIXED64))
   }
 
   text(field: number, value: string): void {
@@ -54,37 +59,41 @@ export class Wire {
   }
 
   bytes(field: number, value: Uint8Array): void {
-    this.#room(HEAD_BYTES + value.length)
-    this.#varint(field * 8 + LENGTH)
-    this.#varint(value.length)
-    this.#copy(value)
+    const { length } = value
+    const buffer = this.#room(HEAD_BYTES + length)
+    const at = putVarint(buffer, putVarint(buffer, this.#at, field * 8 + LENGTH), length)
+    buffer.set(value, at)
+    this.#at = at + length
   }
 
   /** Fields that are encoded already. */
   raw(fields: Uint8Array): void {
-    this.#room(fields.length)
-    this.#copy(fields)
+    this.#room(fields.length).set(fields, this.#at)
+    this.#at += fields.length
   }
 
   /** A UInt64Value, which says that there is a value also when it is 0; nothing for one that is not known. */
   wrapped(field: number, value: number | undefined): void {
     if (value === undefined) return
-    this.#room(HEAD_BYTES)
-    this.#varint(field * 8 + LENGTH)
-    const length = this.#at++
+    const buffer = this.#room(HEAD_BYTES)
+    const length = putVarint(buffer, this.#at, field * 8 + LENGTH)
+    let at = length + 1
     if (value > 0) {
-      this.#buffer[this.#at++] = 8 + VARINT
-      this.#varint(value)
+      buffer[at] = 8 + VARINT
+      at = putVarint(buffer, at + 1, value)
     }
-    this.#buffer[length] = this.#at - length - 1
+    buffer[length] = at - length - 1
+    this.#at = at
   }
 
-  /** A message with the fields that `write` writes. */
-  message(field: number, write: () => void): void {
-    this.#room(HEAD_BYTES)
-    this.#varint(field * 8 + LENGTH)
-    const begin = ++this.#at
-    write()
+  /** Begins a message, whose fields are then written; what it returns is for `end`. */
+  begin(field: number): number {
+    const at = putVarint(this.#room(HEAD_BYTES), this.#at, field * 8 + LENGTH) + 1
+    this.#at = at
+    return at
+  }
+
+  end(begin: number): void {
     const length = this.#at - begin
     if (length < 0x80) {
       this.#buffer[begin - 1] = length
@@ -92,33 +101,33 @@ export class Wire {
     }
     // Its length takes more than the one byte that was kept for it.
     const more = lengthOfVarint(length) - 1
-    this.#room(more)
-    this.#buffer.copyWithin(begin + more, begin, this.#at)
-    this.#at = begin - 1
-    this.#varint(length)
-    this.#at += length
+    const buffer = this.#room(more)
+    buffer.copyWithin(begin + more, begin, this.#at)
+    putVarint(buffer, begin - 1, length)
+    this.#at += more
   }
 
-  #varint(value: number): void {
-    let rest = value
-    while (rest >= 0x80) {
-      this.#buffer[this.#at++] = (rest % 0x80) | 0x80
-      rest = Math.floor(rest / 0x80)
-    }
-    this.#buffer[this.#at++] = rest
-  }
-
-  #copy(bytes: Uint8Array): void {
-    this.#buffer.set(bytes, this.#at)
-    this.#at += bytes.length
-  }
-
-  #room(bytes: number): void {
-    if (this.#at + bytes <= this.#buffer.length) return
-    const larger = Buffer.allocUnsafe(Math.max(this.#buffer.length * 2, this.#at + bytes))
-    this.#buffer.copy(larger, 0, 0, this.#at)
+  /** The buffer, with room for so many bytes more. */
+  #room(bytes: number): Buffer {
+    const buffer = this.#buffer
+    const at = this.#at
+    if (at + bytes <= buffer.length) return buffer
+    const larger = Buffer.allocUnsafe(Math.max(buffer.length * 2, at + bytes))
+    buffer.copy(larger, 0, 0, at)
     this.#buffer = larger
+    return larger
   }
+}
+
+/** Writes a varint and returns where it ends. */
+const putVarint = (buffer: Uint8Array, from: number, value: number): number => {
+  let at = from
+  let rest = value
+  // What bit operations can hold is far quicker.
+  for (; rest > 0x7fff_ffff; rest = Math.floor(rest / 0x80)) buffer[at++] = (rest % 0x80) | 0x80
+  for (; rest >= 0x80; rest >>>= 7) buffer[at++] = (rest & 0x7f) | 0x80
+  buffer[at] = rest
+  return at + 1
 }
 
 const lengthOfVarint = (value: number): number => {

@@ -1,11 +1,13 @@
 /** Readings of the pods and containers that run, for metrics. What vanishes while it is read is left out. */
+import type { CgroupUse } from '#linux/cgroup-counters.ts'
+import type { CgroupDetails, ContainerDetails } from '#linux/cgroup-details.ts'
 import type { InterfaceCounters } from '#linux/net-counters.ts'
 import { messageOf } from '#proto/errors.ts'
-import { type Container, resourcesOf } from '../container/container.ts'
+import { type Container, isLive, resourcesOf } from '../container/container.ts'
 import type { SpecHost } from '../oci/spec/host.ts'
 import type { Parts } from '../parts.ts'
 import type { Sandbox } from '../sandbox/sandbox.ts'
-import { liveContainers, type StatsNeeds } from '../stats/container-stats.ts'
+import { liveContainers, meterOf, type StatsNeeds } from '../stats/container-stats.ts'
 import { ownsItsCgroup } from '../stats/sandbox-cgroups.ts'
 import { readySandboxes, sandboxOf } from '../stats/sandbox-stats.ts'
 import { type CgroupReading, cgroupFamilies } from './cgroup-families.ts'
@@ -51,15 +53,10 @@ export async function* collectMetrics(needs: MetricsNeeds): AsyncGenerator<Sandb
   for (const sandbox of readySandboxes(needs)) {
     // It may have been stopped while others were read.
     if (sandbox.status.state !== 'ready') continue
-    const cgroup = owns(sandbox) ? needs.stats.cgroupsOf(sandbox).pod : undefined
     const interfaces = network(sandbox)?.interfaces ?? []
-    const whole = cgroup === undefined ? undefined : { cgroup, reading: readCgroup(needs, cgroup) }
-    const own: ContainerMetrics[] = []
-    for (const container of containers.get(sandbox.record.id) ?? []) {
-      const read = await tryRead(needs, container, filesystem)
-      if (read) own.push(read)
-    }
-    yield { sandbox, whole, interfaces, containers: own }
+    const pod = owns(sandbox) ? needs.stats.cgroupsOf(sandbox).pod : undefined
+    const own = (containers.get(sandbox.record.id) ?? []).filter(isLive)
+    yield { sandbox, interfaces, ...(await tryRead(needs, sandbox, pod, own, filesystem)) }
   }
 }
 
@@ -67,59 +64,94 @@ function layerFilesystem({ linux, storage }: MetricsNeeds): LayerFilesystem {
   return { device: linux.deviceOf(storage.root), stat: linux.statfs(storage.root) }
 }
 
-/** No list fails for the sake of one container. */
+type OfCgroups = Pick<SandboxMetrics, 'whole' | 'containers'>
+
+/** No list fails for the sake of one pod. */
 async function tryRead(
   needs: MetricsNeeds,
-  container: Container,
+  sandbox: Sandbox,
+  pod: string | undefined,
+  containers: readonly Container[],
   filesystem: LayerFilesystem,
-): Promise<ContainerMetrics | undefined> {
+): Promise<OfCgroups> {
   try {
-    return await readContainer(needs, container, filesystem)
+    return await readPod(needs, pod, containers, filesystem)
   } catch (error) {
-    needs.log.warn('Cannot read the metrics of a container', { container: container.record.id, why: messageOf(error) })
-    return undefined
+    needs.log.warn('Cannot read the metrics of a pod', { sandbox: sandbox.record.id, why: messageOf(error) })
+    return { whole: undefined, containers: [] }
   }
 }
 
-async function readContainer(
+/** @param pod its cgroup, if it has one of its own */
+async function readPod(
   needs: MetricsNeeds,
+  pod: string | undefined,
+  containers: readonly Container[],
+  filesystem: LayerFilesystem,
+): Promise<OfCgroups> {
+  const { linux, stats } = needs
+  const cgroups = containers.map((container) => stats.cgroupOf(container))
+  const meters = containers.map((container) => meterOf(needs, container))
+  if (pod !== undefined) {
+    cgroups.push(pod)
+    meters.push(stats.meters.ofPod(pod))
+  }
+  const uses = linux.readTogether(meters.map(({ counters }) => counters))
+  const details = linux.readTogether(cgroups.map((cgroup) => linux.cgroupDetails(cgroup)))
+  const further = linux.readTogether(containers.map((container) => linux.containerDetails(stats.cgroupOf(container))))
+  const readings = cgroups.flatMap((cgroup, index): Read[] => {
+    const [use, detail] = [uses[index], details[index]]
+    return use && detail ? [{ cgroup, use, detail }] : []
+  })
+  const whole = pod === undefined ? undefined : readings.pop()
+  const own: ContainerMetrics[] = []
+  for (const [index, container] of containers.entries()) {
+    const [read, more] = [readings[index], further[index]]
+    if (read && more) own.push(await readContainer(needs, container, { ...read, more }, filesystem))
+  }
+  return { whole: whole && { cgroup: whole.cgroup, reading: readingOf(whole) }, containers: own }
+}
+
+interface Read {
+  readonly cgroup: string
+  readonly use: CgroupUse
+  readonly detail: CgroupDetails
+}
+
+const readingOf = ({ use: { cpuNs, memory, pressure }, detail }: Read): CgroupReading => ({
+  cpuNs,
+  cpuTimes: detail.cpuTimes,
+  throttling: detail.throttling,
+  memory,
+  memoryDetails: detail.memory,
+  pressure,
+})
+
+async function readContainer(
+  { linux, storage }: MetricsNeeds,
   container: Container,
+  read: Read & { readonly more: ContainerDetails },
   filesystem: LayerFilesystem,
 ): Promise<ContainerMetrics> {
-  const { linux, stats, storage } = needs
   const { record, status } = container
-  const cgroup = stats.cgroupOf(container)
-  const meter = stats.meters.of(cgroup)
+  const { cgroup, more } = read
   const pids = linux.cgroupProcesses(cgroup)
   const startedNs = 'startedAt' in status && status.startedAt !== undefined ? status.startedAt : record.createdAt
+  const traffic = more.hasTraffic ? linux.deviceTraffic(cgroup) : []
   const reading: ContainerReading = {
-    ...readCgroup(needs, cgroup),
+    ...readingOf(read),
     atMs: Date.now(),
     startedMs: Number(startedNs / 1_000_000n),
     resources: resourcesOf(container),
     writableLayer: storage.rootfs.usageOf(record.id),
     filesystem,
-    traffic: linux
-      .deviceTraffic(cgroup)
-      .map((each) => ({ ...each, device: linux.blockDeviceName(each.major, each.minor) })),
+    traffic: traffic.map((each) => ({ ...each, device: linux.blockDeviceName(each.major, each.minor) })),
     hugePages: linux.hugePageUse(cgroup),
     processes: pids.length,
-    threads: meter.counters.tasks() ?? pids.length,
-    threadsLimit: linux.tasksLimit(cgroup),
+    threads: more.tasks ?? pids.length,
+    threadsLimit: more.tasksLimit,
     openFilesLimit: 'init' in status && status.init ? linux.softOpenFilesLimit(status.init.pid) : undefined,
     open: await linux.countDescriptors(pids),
   }
   return { container, cgroup, reading }
-}
-
-function readCgroup({ linux, stats }: MetricsNeeds, cgroup: string): CgroupReading {
-  const { counters } = stats.meters.of(cgroup)
-  return {
-    cpuNs: counters.cpuUsage(),
-    cpuTimes: linux.cpuTimes(cgroup),
-    throttling: linux.hasCpuQuota(cgroup) ? linux.throttling(cgroup) : undefined,
-    memory: counters.memory(),
-    memoryDetails: linux.memoryDetails(cgroup),
-    pressure: { cpu: counters.pressure('cpu'), memory: counters.pressure('memory'), io: counters.pressure('io') },
-  }
 }

@@ -1,5 +1,5 @@
 /** Metrics of containers alone: disks, files, processes, limits. */
-import type { DeviceTraffic, HugePageUse } from '#linux/cgroup-details.ts'
+import type { DeviceTraffic, HugePageUse } from '#linux/cgroup-devices.ts'
 import type { DescriptorCount } from '#linux/descriptor-census.ts'
 import type { FilesystemStat } from '#linux/statfs.ts'
 import type { LinuxContainerResources } from '#proto/generated/api.ts'

@@ -10,11 +10,17 @@ export class Meters {
     this.#linux = linux
   }
 
-  /** The meter of a cgroup. `ageMs` as in UsageMeter. */
-  of(path: string, ageMs?: () => number): UsageMeter {
-    const known = this.#meters.get(path)
-    if (known) return known
-    const meter = new UsageMeter(this.#linux.cgroupCounters(path), ageMs?.())
+  /** The meter of a container's cgroup. `ageMs` as in UsageMeter. */
+  of(path: string, ageMs: () => number): UsageMeter {
+    return this.#meters.get(path) ?? this.#keep(path, new UsageMeter(this.#linux.cgroupCounters(path, false), ageMs()))
+  }
+
+  /** That of a pod's, or of its init process: their tasks are told. */
+  ofPod(path: string): UsageMeter {
+    return this.#meters.get(path) ?? this.#keep(path, new UsageMeter(this.#linux.cgroupCounters(path, true)))
+  }
+
+  #keep(path: string, meter: UsageMeter): UsageMeter {
     this.#meters.set(path, meter)
     return meter
   }

@@ -3,17 +3,11 @@ import type { PodSandboxStatsFilter } from '#proto/generated/api.ts'
 import type { Container } from '../container/container.ts'
 import { hasLabels } from '../has-labels.ts'
 import type { Sandbox } from '../sandbox/sandbox.ts'
-import {
-  type ContainerReading,
-  liveContainers,
-  readAgain,
-  readContainer,
-  type StatsNeeds,
-  untilSecondLook,
-} from './container-stats.ts'
+import { type ContainerReading, containerReading, liveContainers, meterOf, type StatsNeeds } from './container-stats.ts'
 import type { NetworkUsage } from './pod-network.ts'
+import { readUsages } from './read-usages.ts'
 import { ownsItsCgroup } from './sandbox-cgroups.ts'
-import { sumOfUsages, type Usage } from './usage.ts'
+import { sumOfUsages, type Usage, type UsageMeter } from './usage.ts'
 
 export interface SandboxReading {
   readonly sandbox: Sandbox
@@ -64,36 +58,51 @@ async function readSandboxes(
   needs.stats.asked()
   const owns = ownsItsCgroup(needs.sandboxes.all())
   const network = needs.stats.networks.reader()
-  const first = sandboxes.map((sandbox) => {
-    const own = (containers.get(sandbox.record.id) ?? []).map((container) =>
-      readContainer(needs, container, !owns(sandbox)),
-    )
+  const pods = sandboxes.map((sandbox) => {
     const isReady = sandbox.status.state === 'ready'
-    return { sandbox, containers: own, network: isReady ? network(sandbox) : undefined, isReady }
+    const meters = isReady ? metersOf(needs, sandbox, owns(sandbox)) : []
+    const own = containers.get(sandbox.record.id) ?? []
+    return { sandbox, isReady, meters, own, network: isReady ? network(sandbox) : undefined }
   })
-  await untilSecondLook(first.flatMap((reading) => reading.containers.map(({ usage }) => usage)))
-  return first.map(({ isReady, ...reading }) => {
-    const own = reading.containers.map((container) => readAgain(needs, container))
-    const usage = isReady ? podUsage(needs, reading.sandbox, own, owns(reading.sandbox)) : undefined
-    return { ...reading, containers: own, usage }
+  const { usages, others } = await readUsages(
+    needs.linux,
+    pods.flatMap(({ own }) => own.map((container) => meterOf(needs, container))),
+    pods.flatMap(({ meters }) => meters),
+  )
+  const [nextOfContainers, nextOfPods] = [inOrder(usages), inOrder(others)]
+  return pods.map(({ sandbox, isReady, meters, own, network: traffic }) => {
+    const [ofContainers, ofPod] = [nextOfContainers(own.length), nextOfPods(meters.length)]
+    return {
+      sandbox,
+      network: traffic,
+      usage: isReady ? podUsage(ofPod, ofContainers, owns(sandbox)) : undefined,
+      containers: own.map((container, index) => containerReading(needs, container, ofContainers[index])),
+    }
   })
 }
 
-/** Of the pod's own cgroup, or else of all that we have started in the pod. */
-function podUsage(
-  { stats }: StatsNeeds,
-  sandbox: Sandbox,
-  containers: readonly ContainerReading[],
-  ownsCgroup: boolean,
-): Usage {
-  const { pod, init } = stats.cgroupsOf(sandbox)
-  const parts = () => {
-    const ofContainers = containers.flatMap(({ usage }) => usage ?? [])
-    return sumOfUsages(
-      init === undefined ? ofContainers : [...ofContainers, stats.meters.of(init).read({ tasks: true })],
-    )
+/** Gives the next so many of a list. */
+function inOrder<T>(list: readonly T[]): (count: number) => readonly T[] {
+  let next = 0
+  return (count) => {
+    next += count
+    return list.slice(next - count, next)
   }
-  const whole = ownsCgroup && pod !== undefined ? stats.meters.of(pod).read({ tasks: true }) : undefined
+}
+
+/** Of the pod's own cgroup, or else of what we have started in the pod besides its containers. */
+function metersOf({ stats }: StatsNeeds, sandbox: Sandbox, ownsCgroup: boolean): UsageMeter[] {
+  const { pod, init } = stats.cgroupsOf(sandbox)
+  return [...(ownsCgroup && pod !== undefined ? [pod] : []), ...(init === undefined ? [] : [init])].map((path) =>
+    stats.meters.ofPod(path),
+  )
+}
+
+/** That of the pod's own cgroup, which is the first, or else the sum of all that we have started in the pod. */
+function podUsage(ofPod: readonly Usage[], ofContainers: readonly Usage[], ownsCgroup: boolean): Usage {
+  const whole = ownsCgroup ? ofPod[0] : undefined
+  const init = ownsCgroup ? ofPod.slice(1) : ofPod
+  const parts = () => sumOfUsages([...ofContainers, ...init])
   if (whole?.cpu === undefined && whole?.memory === undefined) return parts()
   if (whole.cpu === undefined || whole.cpu.nanoCores !== undefined) return whole
   // Its cgroup may be older than the sandbox, so that only a second look at it would tell; what is in it is known already.

@@ -1,5 +1,5 @@
 /** What a cgroup uses, as statistics tell it. Whatever the host does not count, or nobody counts any more, is undefined. */
-import type { CgroupCounters, MemoryUse, Pressure } from '#linux/cgroup-counters.ts'
+import type { CgroupCounters, CgroupUse, MemoryUse } from '#linux/cgroup-counters.ts'
 import { Rate } from './rate.ts'
 
 export interface CpuUsage {
@@ -7,18 +7,15 @@ export interface CpuUsage {
   readonly totalNs: number
   /** Of late, in billionths of a processor; undefined when only a second look will tell. */
   readonly nanoCores: number | undefined
-  readonly pressure: Pressure | undefined
 }
-
-export type MemoryUsage = MemoryUse & { readonly pressure: Pressure | undefined }
 
 export interface Usage {
   /** Milliseconds since 1970. */
   readonly atMs: number
   readonly cpu: CpuUsage | undefined
-  readonly memory: MemoryUsage | undefined
-  readonly ioPressure: Pressure | undefined
-  /** Threads included; undefined also where nobody asked for it. */
+  readonly memory: MemoryUse | undefined
+  readonly pressure: CgroupUse['pressure']
+  /** Threads included; undefined also of containers. */
   readonly tasks: number | undefined
 }
 
@@ -35,34 +32,28 @@ export class UsageMeter {
     this.#bornMs = ageMs === undefined || ageMs < 0 ? undefined : performance.now() - ageMs
   }
 
-  read({ tasks }: { tasks: boolean }): Usage {
-    const { counters } = this
-    const totalNs = counters.cpuUsage()
-    const memory = counters.memory()
-    return {
-      atMs: Date.now(),
-      cpu: totalNs === undefined ? undefined : this.#cpu(totalNs),
-      memory: memory && { ...memory, pressure: counters.pressure('memory') },
-      ioPressure: counters.pressure('io'),
-      tasks: tasks ? counters.tasks() : undefined,
-    }
-  }
-
-  /** A reading once more, as far as its processor time goes. */
-  readAgain(usage: Usage): Usage {
-    const totalNs = this.counters.cpuUsage()
-    return totalNs === undefined ? usage : { ...usage, atMs: Date.now(), cpu: this.#cpu(totalNs) }
+  /** What a reading of this moment says. */
+  usage({ cpuNs, memory, pressure, tasks }: CgroupUse, now: Moment): Usage {
+    const cpu = cpuNs === undefined ? undefined : { totalNs: cpuNs, nanoCores: this.#nanoCores(cpuNs, now) }
+    return { atMs: now.atMs, cpu, memory, pressure, tasks }
   }
 
   close(): void {
     this.counters.close()
   }
 
-  #cpu(totalNs: number): CpuUsage {
-    const nanoCores = this.#rate.after({ atMs: performance.now(), usageNs: totalNs }, this.#bornMs)
-    return { totalNs, nanoCores, pressure: this.counters.pressure('cpu') }
+  #nanoCores(usageNs: number, { clockMs }: Moment): number | undefined {
+    return this.#rate.after({ atMs: clockMs, usageNs }, this.#bornMs)
   }
 }
+
+/** When something was read: milliseconds since 1970, and on a clock that is never set. */
+export interface Moment {
+  readonly atMs: number
+  readonly clockMs: number
+}
+
+export const now = (): Moment => ({ atMs: Date.now(), clockMs: performance.now() })
 
 /** What several cgroups use together. Limits and pressure do not add up. */
 export function sumOfUsages(usages: readonly Usage[]): Usage {
@@ -75,15 +66,14 @@ export function sumOfUsages(usages: readonly Usage[]): Usage {
     cpu: {
       totalNs: cpus.reduce((sum, { totalNs }) => sum + totalNs, 0),
       nanoCores: rates.length < cpus.length ? undefined : rates.reduce((sum, rate) => sum + rate, 0),
-      pressure: undefined,
     },
     memory: memories.reduce(addMemory, NO_MEMORY),
-    ioPressure: undefined,
+    pressure: { cpu: undefined, memory: undefined, io: undefined },
     tasks: tasks.reduce((sum, each) => sum + each, 0),
   }
 }
 
-const NO_MEMORY: MemoryUsage = {
+const NO_MEMORY: MemoryUse = {
   usage: 0,
   workingSet: 0,
   rss: 0,
@@ -95,10 +85,9 @@ const NO_MEMORY: MemoryUsage = {
   majorPageFaults: 0,
   limit: undefined,
   swap: undefined,
-  pressure: undefined,
 }
 
-const addMemory = (a: MemoryUsage, b: MemoryUsage): MemoryUsage => ({
+const addMemory = (a: MemoryUse, b: MemoryUse): MemoryUse => ({
   ...NO_MEMORY,
   usage: a.usage + b.usage,
   workingSet: a.workingSet + b.workingSet,

@@ -1,13 +1,36 @@
 /**
- * What a cgroup has used, read often: its files are kept open. Version 1 and 2 tell the same things under other names; what a version
- * or a host does not have is undefined, and so is everything of a cgroup that is gone.
+ * What cgroups have used, read often and many at a time: their files are kept open. Version 1 and 2 tell the same things under other
+ * names; what a version or a host does not have is undefined, and so is everything of a cgroup that is gone.
  */
-import { cgroupDirectory, cgroupLayout } from './cgroup.ts'
-import type { CgroupLayout } from './cgroup-layout.ts'
-import { fieldIn, isLimited, numberIn, type Pressure, pressureIn } from './counter-text.ts'
-import { HeldFile } from './held-file.ts'
+import { cgroupLayout } from './cgroup.ts'
+import { isInUnified } from './cgroup-layout.ts'
+import {
+  type At,
+  type CgroupNumbers,
+  cgroupNumbers,
+  type Describe,
+  numberAt,
+  type Take,
+  timesAt,
+} from './cgroup-plan.ts'
+import { names } from './number-files.ts'
 
-export type { Pressure, Stall } from './counter-text.ts'
+export { readTogether } from './cgroup-plan.ts'
+
+/** Of one kind of pressure: the share of time, in percent, of the last 10, 60 and 300 s, and the sum. */
+export interface Stall {
+  readonly avg10: number
+  readonly avg60: number
+  readonly avg300: number
+  /** Microseconds. */
+  readonly total: number
+}
+
+/** Time in which some processes, or all of them at once, waited. Kernels before 5.13 have no `full` for the processor. */
+export interface Pressure {
+  readonly some: Stall
+  readonly full: Stall | undefined
+}
 
 /** Bytes, unless said otherwise; of the cgroup and all below it. */
 export interface MemoryUse {
@@ -30,117 +53,146 @@ export interface MemoryUse {
 
 export type PressureKind = 'cpu' | 'memory' | 'io'
 
-/** Names of the same things in the two versions' `memory.stat`. */
-const STAT = {
-  1: {
-    rss: 'total_rss',
-    cache: 'total_cache',
-    mappedFile: 'total_mapped_file',
-    activeFile: 'total_active_file',
-    inactiveFile: 'total_inactive_file',
-    pageFaults: 'total_pgfault',
-    majorPageFaults: 'total_pgmajfault',
-  },
-  2: {
-    rss: 'anon',
-    cache: 'file',
-    mappedFile: 'file_mapped',
-    activeFile: 'active_file',
-    inactiveFile: 'inactive_file',
-    pageFaults: 'pgfault',
-    majorPageFaults: 'pgmajfault',
-  },
-} as const
-
-export const isInUnified = (controller: string, layout: CgroupLayout): boolean =>
-  layout.version === 2 || layout.controllers.get(controller) === layout.unified
-
-export class CgroupCounters {
-  readonly #path: string
-  readonly #layout: CgroupLayout
-  readonly #files = new Map<string, HeldFile | undefined>()
-
-  /** @param path as in cgroup.ts; it need not exist */
-  constructor(path: string, layout: CgroupLayout) {
-    this.#path = path
-    this.#layout = layout
-  }
-
+export interface CgroupUse {
   /** Nanoseconds of processor time. */
-  cpuUsage(): number | undefined {
-    if (!isInUnified('cpuacct', this.#layout)) return numberIn(this.#read('cpuacct', 'cpuacct.usage'))
-    const micros = fieldIn(this.#read('cpu', 'cpu.stat'), 'usage_usec')
-    return micros === undefined ? undefined : micros * 1000
-  }
-
-  memory(): MemoryUse | undefined {
-    const v2 = isInUnified('memory', this.#layout)
-    const usage = numberIn(this.#read('memory', v2 ? 'memory.current' : 'memory.usage_in_bytes'))
-    if (usage === undefined) return undefined
-    const stat = this.#read('memory', 'memory.stat')
-    const names = STAT[v2 ? 2 : 1]
-    const field = (name: string) => fieldIn(stat, name) ?? 0
-    const inactiveFile = field(names.inactiveFile)
-    return {
-      usage,
-      workingSet: Math.max(0, usage - inactiveFile),
-      rss: field(names.rss),
-      cache: field(names.cache),
-      mappedFile: field(names.mappedFile),
-      activeFile: field(names.activeFile),
-      inactiveFile,
-      pageFaults: field(names.pageFaults),
-      majorPageFaults: field(names.majorPageFaults),
-      ...(v2 ? this.#limitsOfV2() : this.#limitsOfV1(stat)),
-    }
-  }
-
-  #limitsOfV2(): Pick<MemoryUse, 'limit' | 'swap'> {
-    const swap = numberIn(this.#read('memory', 'memory.swap.current'))
-    return {
-      limit: numberIn(this.#read('memory', 'memory.max')),
-      swap: swap === undefined ? undefined : { usage: swap, limit: numberIn(this.#read('memory', 'memory.swap.max')) },
-    }
-  }
-
-  /** Where neither the cgroup nor one above it has a limit, its own files need not be read. */
-  #limitsOfV1(stat: string | undefined): Pick<MemoryUse, 'limit' | 'swap'> {
-    const own = (among: string, file: string) =>
-      isLimited(fieldIn(stat, among)) ? numberIn(this.#read('memory', file)) : undefined
-    const limit = own('hierarchical_memory_limit', 'memory.limit_in_bytes')
-    // For memory and swap together; not there on a host that does not count swap.
-    const both = own('hierarchical_memsw_limit', 'memory.memsw.limit_in_bytes')
-    const usage = fieldIn(stat, 'total_swap')
-    const swapLimit = both === undefined || limit === undefined ? undefined : Math.max(0, both - limit)
-    return { limit, swap: usage === undefined ? undefined : { usage, limit: swapLimit } }
-  }
-
-  /** Tasks, threads included. */
-  tasks(): number | undefined {
-    return numberIn(this.#read('pids', 'pids.current'))
-  }
-
+  readonly cpuNs: number | undefined
+  readonly memory: MemoryUse | undefined
+  /** Threads included; undefined also when they are not counted. */
+  readonly tasks: number | undefined
   /** Only version 2 has it, and only with a kernel that was told to. */
-  pressure(kind: PressureKind): Pressure | undefined {
-    if (this.#layout.version !== 2) return undefined
-    return pressureIn(this.#read(kind, `${kind}.pressure`))
+  readonly pressure: Readonly<Record<PressureKind, Pressure | undefined>>
+}
+
+/** Of the two versions' `memory.stat`, in the order in which `memoryUse` takes them. */
+const STAT_OF_V1 = names(
+  'total_cache ',
+  'total_rss ',
+  'total_mapped_file ',
+  'total_inactive_file ',
+  'total_active_file ',
+  'total_pgfault ',
+  'total_pgmajfault ',
+  'total_swap ',
+)
+const SWAP_OF_V1 = 7
+const STAT_OF_V2 = names('file ', 'anon ', 'file_mapped ', 'inactive_file ', 'active_file ', 'pgfault ', 'pgmajfault ')
+const USAGE_USEC = names('usage_usec ')
+const STALL = [' avg60=', ' avg300=', ' total=']
+const PRESSURE = names('some avg10=', ...STALL, 'full avg10=', ...STALL)
+const FULL = 1 + STALL.length
+const US_NS = 1000
+
+const describe =
+  (countsTasks: boolean): Describe<CgroupUse> =>
+  (layout, at) => {
+    const isOfV2 = isInUnified('cpuacct', layout)
+    const cpu = isOfV2 ? at('cpu', 'cpu.stat', USAGE_USEC) : at('cpuacct', 'cpuacct.usage')
+    const memory = isInUnified('memory', layout) ? memoryOfV2(at) : memoryOfV1(at)
+    const tasks = countsTasks ? at('pids', 'pids.current') : undefined
+    const pressure = layout.version === 2 ? pressures(at) : () => NO_PRESSURE
+    return (all, from) => ({
+      cpuNs: timesAt(all, from + cpu, isOfV2 ? US_NS : 1),
+      memory: memory(all, from),
+      tasks: tasks === undefined ? undefined : numberAt(all, from + tasks),
+      pressure: pressure(all, from),
+    })
   }
 
-  /** Lets go of the files; the next reading opens them again. */
-  close(): void {
-    for (const file of this.#files.values()) file?.close()
-    this.#files.clear()
-  }
-
-  #read(controller: string, name: string): string | undefined {
-    if (!this.#files.has(name)) {
-      const directory = cgroupDirectory(controller, this.#path, this.#layout)
-      this.#files.set(name, directory === undefined ? undefined : new HeldFile(`${directory}/${name}`))
-    }
-    return this.#files.get(name)?.read()
+const memoryOfV2 = (at: At): Take<MemoryUse | undefined> => {
+  const usage = at('memory', 'memory.current')
+  const stat = at('memory', 'memory.stat', STAT_OF_V2)
+  const limit = at('memory', 'memory.max')
+  const swap = at('memory', 'memory.swap.current')
+  const swapLimit = at('memory', 'memory.swap.max')
+  return (all, from) => {
+    const used = numberAt(all, from + usage)
+    if (used === undefined) return undefined
+    const swapped = numberAt(all, from + swap)
+    return memoryUse(all, from + stat, used, {
+      limit: numberAt(all, from + limit),
+      swap: swapped === undefined ? undefined : { usage: swapped, limit: numberAt(all, from + swapLimit) },
+    })
   }
 }
 
-/** The counters of a cgroup, on this host unless a test gives a layout of its own. */
-export const cgroupCounters = (path: string, layout = cgroupLayout()): CgroupCounters =>
-  new CgroupCounters(path, layout)
+const memoryOfV1 = (at: At): Take<MemoryUse | undefined> => {
+  const usage = at('memory', 'memory.usage_in_bytes')
+  const stat = at('memory', 'memory.stat', STAT_OF_V1)
+  const limit = at('memory', 'memory.limit_in_bytes')
+  // For memory and swap together; not there on a host that does not count swap.
+  const both = at('memory', 'memory.memsw.limit_in_bytes')
+  return (all, from) => {
+    const used = numberAt(all, from + usage)
+    if (used === undefined) return undefined
+    const [own, together] = [numberAt(all, from + limit), numberAt(all, from + both)]
+    const swapped = numberAt(all, from + stat + SWAP_OF_V1)
+    const swapLimit = own === undefined || together === undefined ? undefined : Math.max(0, together - own)
+    return memoryUse(all, from + stat, used, {
+      limit: own,
+      swap: swapped === undefined ? undefined : { usage: swapped, limit: swapLimit },
+    })
+  }
+}
+
+const memoryUse = (
+  all: Float64Array,
+  stat: number,
+  usage: number,
+  limits: Pick<MemoryUse, 'limit' | 'swap'>,
+): MemoryUse => {
+  const inactiveFile = numberAt(all, stat + 3) ?? 0
+  return {
+    usage,
+    workingSet: Math.max(0, usage - inactiveFile),
+    rss: numberAt(all, stat + 1) ?? 0,
+    cache: numberAt(all, stat) ?? 0,
+    mappedFile: numberAt(all, stat + 2) ?? 0,
+    activeFile: numberAt(all, stat + 4) ?? 0,
+    inactiveFile,
+    pageFaults: numberAt(all, stat + 5) ?? 0,
+    majorPageFaults: numberAt(all, stat + 6) ?? 0,
+    limit: limits.limit,
+    swap: limits.swap,
+  }
+}
+
+const NO_PRESSURE: CgroupUse['pressure'] = { cpu: undefined, memory: undefined, io: undefined }
+
+const pressures = (at: At): Take<CgroupUse['pressure']> => {
+  const cpu = at('cpu', 'cpu.pressure', PRESSURE)
+  const memory = at('memory', 'memory.pressure', PRESSURE)
+  const io = at('io', 'io.pressure', PRESSURE)
+  return (all, from) => ({
+    cpu: pressureAt(all, from + cpu),
+    memory: pressureAt(all, from + memory),
+    io: pressureAt(all, from + io),
+  })
+}
+
+const pressureAt = (all: Float64Array, at: number): Pressure | undefined => {
+  const some = stallAt(all, at)
+  return some && { some, full: stallAt(all, at + FULL) }
+}
+
+const stallAt = (all: Float64Array, at: number): Stall | undefined => {
+  const total = numberAt(all, at + 3)
+  if (total === undefined) return undefined
+  return {
+    avg10: numberAt(all, at) ?? 0,
+    avg60: numberAt(all, at + 1) ?? 0,
+    avg300: numberAt(all, at + 2) ?? 0,
+    total,
+  }
+}
+
+export type CgroupCounters = CgroupNumbers<CgroupUse>
+
+const counters = cgroupNumbers(describe(false), { isKept: true })
+const countersAndTasks = cgroupNumbers(describe(true), { isKept: true })
+
+/**
+ * The counters of a cgroup, as in cgroup.ts; it need not exist. On this host unless a test gives a layout of its own.
+ * @param countsTasks whether somebody wants to know how many tasks there are
+ */
+export const cgroupCounters = (path: string, countsTasks: boolean, layout = cgroupLayout()): CgroupCounters =>
+  (countsTasks ? countersAndTasks : counters)(path, layout)

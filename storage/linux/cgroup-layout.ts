@@ -34,6 +34,10 @@ export const layoutOf = (mounts: readonly MountInfo[]): CgroupLayout => {
   return { version: hasV1 ? 'hybrid' : 2, controllers, unified }
 }
 
+/** Whether a controller is in the tree of version 2. */
+export const isInUnified = (controller: string, layout: CgroupLayout): boolean =>
+  layout.version === 2 || layout.controllers.get(controller) === layout.unified
+
 let host: CgroupLayout | undefined
 
 /** The host's layout, read once: it does not change while the machine runs. */

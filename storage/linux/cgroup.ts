@@ -2,7 +2,7 @@
  * Control groups by path ("/kubepods/pod1"), the same path in every hierarchy. Works on v1, v2 and hybrid hosts; the last argument of
  * each function is the host's layout unless a test gives its own.
  */
-import { existsSync, mkdirSync, readdirSync, rmdirSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, rmdirSync, statSync } from 'node:fs'
 import { join, normalize } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { type CgroupLayout, cgroupLayout } from './cgroup-layout.ts'
@@ -49,15 +49,23 @@ export const cgroupDirectory = (controller: string, path: string, layout = cgrou
 /** The directory by which the processes of a cgroup are counted. */
 export const listingDirectory = (path: string, layout: CgroupLayout): string | undefined => {
   const checked = checkedPath(path)
+  const roots = listingRoots.get(layout) ?? rootsInOrder(layout)
+  listingRoots.set(layout, roots)
+  const root = roots.find((each) => existsSync(`${each}${checked}/cgroup.procs`))
+  return root === undefined ? undefined : join(root, checked)
+}
+
+const listingRoots = new WeakMap<CgroupLayout, readonly string[]>()
+
+const rootsInOrder = (layout: CgroupLayout): string[] => {
   const v1 = LISTING_ORDER.flatMap((name) => layout.controllers.get(name) ?? [])
-  const roots = layout.version === 2 ? hierarchies(layout) : [...v1, ...hierarchies(layout)]
-  return roots
-    .map((root) => join(root, checked))
-    .find((directory) => readKernelFile(`${directory}/cgroup.procs`, MAX_FILE) !== undefined)
+  return layout.version === 2 ? hierarchies(layout) : [...v1, ...hierarchies(layout)]
 }
 
 const subdirectories = (directory: string): string[] => {
   try {
+    // Each has a link to its parent, so that one without any needs not be looked through.
+    if (statSync(directory).nlink === 2) return []
     return readdirSync(directory, { withFileTypes: true }).flatMap((entry) =>
       entry.isDirectory() ? [join(directory, entry.name)] : [],
     )
@@ -141,7 +149,7 @@ export const removeCgroup = async (path: string, layout = cgroupLayout()): Promi
 
 const pidsIn = (directory: string): number[] => {
   try {
-    const text = readKernelFile(join(directory, 'cgroup.procs'), MAX_FILE) ?? ''
+    const text = readKernelFile(`${directory}/cgroup.procs`, MAX_FILE) ?? ''
     // 0 stands for a process of another PID namespace.
     return text.split('\n').flatMap((line) => (line === '' || line === '0' ? [] : [Number(line)]))
   } catch (error) {

@@ -1,51 +1,55 @@
 /** How many files and sockets processes have open. A process may have a million: looked at in slices, so that others get their turn. */
-import { type Dir, opendirSync, readlinkSync, statSync } from 'node:fs'
+import { closeSync, constants, fstatSync } from 'node:fs'
 import { setImmediate as nextTurn } from 'node:timers/promises'
+import { AT_FDCWD, addr, rawSys } from './sys.ts'
 
 export interface DescriptorCount {
   readonly descriptors: number
   readonly sockets: number
 }
 
-const SLICE = 200
 /** Of all processes together. What is beyond is counted where the kernel knows the number, and not looked at. */
 const MAX_LOOKED_AT = 20_000
 
 /** Linux 6.2 and later tell the number as the size of the directory; earlier ones say 0. */
-const knownNumber = (directory: string): number => statSync(directory, { throwIfNoEntry: false })?.size ?? 0
+const knownNumber = (fd: number): number => fstatSync(fd).size
 
-const open = (directory: string): Dir | undefined => {
-  try {
-    return opendirSync(directory, { bufferSize: SLICE })
-  } catch {
-    return undefined
-  }
-}
+const O_CLOEXEC = 0x80000
+/** Looked at in one turn. */
+const SLICE = 200
 
-const isSocket = (path: string): boolean => {
-  try {
-    return readlinkSync(path).startsWith('socket:')
-  } catch {
-    return false
-  }
-}
+/** struct linux_dirent64: inode and offset of eight bytes each, length of the record, type, name. 24 bytes each for names of up to four digits. */
+const RECORD_LENGTH = 16
+const NAME = 19
+const records = Buffer.allocUnsafeSlow(SLICE * 24)
+const SOCKET = Buffer.from('socket:')
+const link = Buffer.allocUnsafeSlow(SOCKET.length)
+/** "." and ".." */
+const DOT = '.'.charCodeAt(0)
 
-const lookInto = async (directory: string, most: number): Promise<DescriptorCount> => {
-  const entries = open(directory)
-  if (entries === undefined) return { descriptors: 0, sockets: 0 }
-  let seen = 0
-  let sockets = 0
+const isSocket = (directory: number, nameAt: bigint): boolean =>
+  rawSys('readlinkat', directory, nameAt, link, link.length) === SOCKET.length && link.equals(SOCKET)
+
+const lookInto = async (path: string, most: number): Promise<DescriptorCount> => {
+  const directory = rawSys('openat', AT_FDCWD, path, constants.O_RDONLY | constants.O_DIRECTORY | O_CLOEXEC)
+  if (directory < 0) return { descriptors: 0, sockets: 0 }
+  let [seen, sockets] = [0, 0]
   try {
-    for (let entry = entries.readSync(); entry !== null && seen < most; entry = entries.readSync()) {
-      if (isSocket(`${directory}/${entry.name}`)) sockets++
-      if (++seen % SLICE === 0) await nextTurn()
+    const begin = addr(records)
+    for (;;) {
+      const size = rawSys('getdents64', directory, records, records.length)
+      // Less than nothing: the process ended while it was looked at.
+      if (size <= 0) return { descriptors: seen, sockets }
+      for (let at = 0; at < size; at += records.readUInt16LE(at + RECORD_LENGTH)) {
+        if (records[at + NAME] === DOT) continue
+        if (seen === most) return { descriptors: Math.max(seen, knownNumber(directory)), sockets }
+        if (isSocket(directory, begin + BigInt(at + NAME))) sockets++
+        seen++
+      }
+      if (seen >= SLICE) await nextTurn()
     }
-    return { descriptors: Math.max(seen, knownNumber(directory)), sockets }
-  } catch {
-    // The process ended while it was looked at.
-    return { descriptors: seen, sockets }
   } finally {
-    entries.closeSync()
+    closeSync(directory)
   }
 }
 

@@ -2,8 +2,9 @@
  * A kernel file that is read again and again: kept open, because finding it by its path costs several times what reading it does. The
  * kernel makes its content anew for each read from the beginning.
  */
-import { closeSync, constants, openSync, readSync } from 'node:fs'
+import { closeSync, constants, openSync } from 'node:fs'
 import { isErrno } from './errno.ts'
+import { sys } from './sys.ts'
 
 /** Counters of the kernel are far smaller; what is longer is cut. */
 const text = Buffer.allocUnsafeSlow(64 * 1024)
@@ -11,8 +12,19 @@ const text = Buffer.allocUnsafeSlow(64 * 1024)
 const MAX_HELD = 4096
 let held = 0
 
+/** Whether one more may be kept open, which then counts until it is let go. */
+export const mayHold = (): boolean => {
+  if (held >= MAX_HELD) return false
+  held++
+  return true
+}
+
+export const letGo = (): void => void held--
+
 /** EINVAL: nothing is pinned any more where a namespace was to be entered. */
-const GONE = ['ENOENT', 'ENODEV', 'ESRCH', 'ENOTDIR', 'EOPNOTSUPP', 'EINVAL'] as const
+export const GONE = ['ENOENT', 'ENODEV', 'ESRCH', 'ENOTDIR', 'EOPNOTSUPP', 'EINVAL'] as const
+
+const contentOf = (fd: number): string => text.toString('latin1', 0, sys('pread64', fd, text, text.length, 0))
 
 /** Opens in the surroundings that it makes: inside a namespace. */
 type Around = (open: () => number) => number
@@ -39,14 +51,14 @@ export class HeldFile {
     if (this.#fd === undefined) return
     closeSync(this.#fd)
     this.#fd = undefined
-    held--
+    letGo()
   }
 
   #tryRead(): string | undefined {
     try {
       this.#open()
       if (this.#fd === undefined) return this.#readOnce()
-      return text.toString('latin1', 0, readSync(this.#fd, text, 0, text.length, 0))
+      return contentOf(this.#fd)
     } catch (error) {
       this.close()
       if (isErrno(error, ...GONE)) return undefined
@@ -55,15 +67,18 @@ export class HeldFile {
   }
 
   #open(): void {
-    if (this.#fd !== undefined || held >= MAX_HELD) return
-    this.#fd = this.#around(() => openSync(this.#path, constants.O_RDONLY | constants.O_NONBLOCK))
-    held++
+    if (this.#fd !== undefined || !mayHold()) return
+    try {
+      this.#fd = this.#around(() => openSync(this.#path, constants.O_RDONLY | constants.O_NONBLOCK))
+    } finally {
+      if (this.#fd === undefined) letGo()
+    }
   }
 
   #readOnce(): string {
     const fd = this.#around(() => openSync(this.#path, constants.O_RDONLY | constants.O_NONBLOCK))
     try {
-      return text.toString('latin1', 0, readSync(fd, text, 0, text.length, 0))
+      return contentOf(fd)
     } finally {
       closeSync(fd)
     }

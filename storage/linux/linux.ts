@@ -6,6 +6,7 @@ import * as blockDevices from './block-devices.ts'
 import * as cgroup from './cgroup.ts'
 import * as cgroupCounters from './cgroup-counters.ts'
 import * as cgroupDetails from './cgroup-details.ts'
+import * as cgroupDevices from './cgroup-devices.ts'
 import * as cgroupLimits from './cgroup-limits.ts'
 import * as chroot from './chroot.ts'
 import * as connectInNamespace from './connect-in-namespace.ts'
@@ -49,6 +50,7 @@ export const linux = {
   ...cgroup,
   ...cgroupCounters,
   ...cgroupDetails,
+  ...cgroupDevices,
   ...cgroupLimits,
   ...chroot,
   ...connectInNamespace,

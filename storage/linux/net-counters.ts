@@ -21,25 +21,27 @@ export interface InterfaceCounters {
 const MAX_BYTES = 4 * 1024 * 1024
 const RTF_UP = 1
 
-/** /proc/net/dev: two header lines, then a name, eight numbers of what was received and eight of what was sent. */
-export const parseNetDev = (text: string): InterfaceCounters[] =>
-  text
-    .split('\n')
-    .slice(2)
-    .flatMap((line) => {
-      const colon = line.lastIndexOf(':')
-      if (colon < 0) return []
-      const numbers = line
-        .slice(colon + 1)
-        .trim()
-        .split(/\s+/)
-        .map(Number)
-      return [{ name: line.slice(0, colon).trim(), received: trafficAt(numbers, 0), sent: trafficAt(numbers, 8) }]
-    })
+/** A name, and of the eight numbers of what was received and the eight of what was sent the first four each. */
+const LINE = /^ *([^ ].*): *(\d+) +(\d+) +(\d+) +(\d+)(?: +\d+){4} +(\d+) +(\d+) +(\d+) +(\d+)/gm
 
-const trafficAt = (numbers: readonly number[], at: number): Traffic => {
-  const [bytes = 0, packets = 0, errors = 0, dropped = 0] = numbers.slice(at, at + 4)
-  return { bytes, packets, errors, dropped }
+/** /proc/net/dev: two header lines, which have no colon, then a line for each interface. */
+export const parseNetDev = (text: string): InterfaceCounters[] => {
+  const found: InterfaceCounters[] = []
+  LINE.lastIndex = 0
+  for (let line = LINE.exec(text); line !== null; line = LINE.exec(text)) {
+    const [, name = '', bytes, packets, errors, dropped, sentBytes, sentPackets, sentErrors, sentDropped] = line
+    found.push({
+      name,
+      received: { bytes: Number(bytes), packets: Number(packets), errors: Number(errors), dropped: Number(dropped) },
+      sent: {
+        bytes: Number(sentBytes),
+        packets: Number(sentPackets),
+        errors: Number(sentErrors),
+        dropped: Number(sentDropped),
+      },
+    })
+  }
+  return found
 }
 
 /** The interface of the default route, the one of version 4 before that of version 6; of several the one with the lowest metric. */
@@ -82,18 +84,23 @@ const within = <T>(pin: string | undefined, work: () => T): T =>
  */
 export class NetCounters {
   readonly #file: HeldFile
+  /** Where nothing has moved since, there is nothing new to understand. */
+  #last: { readonly text: string; readonly interfaces: readonly InterfaceCounters[] } | undefined
 
   constructor(pin?: string) {
     this.#file = new HeldFile('/proc/thread-self/net/dev', (open) => within(pin, open))
   }
 
   /** Undefined when the namespace is gone. */
-  read(): InterfaceCounters[] | undefined {
+  read(): readonly InterfaceCounters[] | undefined {
     const text = this.#file.read()
-    return text === undefined ? undefined : parseNetDev(text)
+    if (text === undefined) return undefined
+    if (this.#last?.text !== text) this.#last = { text, interfaces: parseNetDev(text) }
+    return this.#last.interfaces
   }
 
   close(): void {
+    this.#last = undefined
     this.#file.close()
   }
 }

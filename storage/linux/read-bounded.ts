@@ -3,6 +3,8 @@ import { closeSync, constants, openSync, readSync } from 'node:fs'
 import { isErrno, LinuxError } from './errno.ts'
 
 const CHUNK = 16 * 1024
+/** Most files fit, and thousands of them are read: a chunk of its own for each would keep the collector of garbage busy. */
+const passage = Buffer.allocUnsafeSlow(CHUNK)
 
 /** Reads an open file from where it stands to its end. Throws EFBIG when it holds more than `maxBytes`. */
 export const readFdBounded = (fd: number, maxBytes: number, path: string): Buffer => {
@@ -10,12 +12,11 @@ export const readFdBounded = (fd: number, maxBytes: number, path: string): Buffe
   let total = 0
   for (;;) {
     // One byte beyond the limit tells a file that is too long from one that just fits.
-    const chunk = Buffer.allocUnsafe(Math.min(CHUNK, maxBytes + 1 - total))
-    const count = readSync(fd, chunk, 0, chunk.length, null)
+    const count = readSync(fd, passage, 0, Math.min(CHUNK, maxBytes + 1 - total), null)
     if (count === 0) break
     total += count
     if (total > maxBytes) throw new LinuxError('EFBIG', 'read', path, `more than ${maxBytes} bytes`)
-    chunks.push(chunk.subarray(0, count))
+    chunks.push(Buffer.from(passage.subarray(0, count)))
   }
   const only = chunks.length === 1 ? chunks[0] : undefined
   return only ?? Buffer.concat(chunks)

@@ -17,6 +17,7 @@ interface Addon {
   asideOver(): number | bigint | undefined
   clonePaused(flags: number): number
   spawn(file: string, texts: Uint8Array, environment: Uint8Array, settings: Uint8Array): number
+  numbers(files: Uint8Array, count: number, names: Uint8Array, paths: Uint8Array, numbers: Uint8Array): number
 }
 
 const EINTR = -4
@@ -84,6 +85,15 @@ export const clonePaused = (flags: number): number => {
 /** Executes a program, see spawn-program.ts for the settings. Returns its pid, or -errno. */
 export const rawSpawn = (file: string, texts: Uint8Array, environment: Uint8Array, settings: Uint8Array): number =>
   addon().spawn(file, texts, environment, settings)
+
+/** Reads files and finds numbers in them, see number-files.ts. Returns how many were opened to be kept, or could not be read. */
+export const rawNumbers = (
+  files: Uint8Array,
+  count: number,
+  names: Uint8Array,
+  paths: Uint8Array,
+  numbers: Uint8Array,
+): number => addon().numbers(files, count, names, paths, numbers)
 
 /** The error for a negative result of `rawSys`. */
 export const sysError = (result: number, call: string | number, path?: PathLike, detail?: string): LinuxError =>

@@ -4,6 +4,6 @@ set -eu
 cd "$(dirname "$0")/../../.."
 mkdir -p dist/lib
 ${CC:-gcc} -O2 -Wall -Wextra -Wno-missing-field-initializers -shared -fPIC -fvisibility=hidden \
-  -I node_modules/node-api-headers/include -o dist/lib/sys.node.new storage/linux/native/sys.c
+  -I node_modules/node-api-headers/include -o dist/lib/sys.node.new storage/linux/native/sys.c storage/linux/native/numbers.c
 # A process may have the old file mapped: replace it, never write into it.
 mv dist/lib/sys.node.new dist/lib/sys.node

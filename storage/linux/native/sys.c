@@ -5,6 +5,7 @@
  * aside(milliseconds, nr, ...args) makes a call that may never return on a thread kept for that: its result, or undefined when it takes
  * longer. asideEvent() is an eventfd that is readable once it has returned after all, asideOver() then its result; one call at a time.
  * spawn(file, arguments, environment, settings) executes a program without copying this process, and returns its pid, or -errno.
+ * numbers(files, count, names, paths, numbers) reads many small files and finds numbers in them; returns how many it opened or could not read.
  * An argument is an integral number, a bigint, a string (copied, without NUL inside), a Buffer (its address), null or undefined (0).
  */
 #define _GNU_SOURCE
@@ -286,8 +287,19 @@ static napi_value spawn(napi_env env, napi_callback_info info) {
   return to_js(env, pid);
 }
 
+/* In numbers.c. */
+extern long read_numbers(void *files, long count, const char *names, const char *paths, double *out);
+
+static napi_value numbers(napi_env env, napi_callback_info info) {
+  call c = {0}; long news;
+  if (!read_arguments(env, info, &c, 0)) return NULL;
+  news = read_numbers((void *)c.value[0], c.value[1], (const char *)c.value[2], (const char *)c.value[3], (double *)c.value[4]);
+  release(env, &c);
+  return to_js(env, news);
+}
+
 NAPI_MODULE_INIT() {
   napi_property_descriptor all[] = {{"sys", 0, sys}, {"sysAsync", 0, sys_async}, {"addr", 0, addr}, {"aside", 0, aside}, {"asideEvent", 0, aside_event},
-    {"asideOver", 0, aside_over}, {"clonePaused", 0, clone_paused}, {"spawn", 0, spawn}};
+    {"asideOver", 0, aside_over}, {"clonePaused", 0, clone_paused}, {"spawn", 0, spawn}, {"numbers", 0, numbers}};
   return napi_define_properties(env, exports, sizeof all / sizeof *all, all) == napi_ok ? exports : NULL;
 }
