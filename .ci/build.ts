@@ -237,6 +237,7 @@ async function build(names: string[], force: boolean): Promise<void> {
     addon(),
     terminalAddon(),
     bundle('cricket', 'daemon/main.ts'),
+    bundle('resolve-worker', 'daemon/oci/resolve-worker.ts'),
     bundle('tree-worker', 'storage/tar/tree-worker.ts'),
     bundle('unpack-worker', 'storage/tar/unpack-worker.ts'),
     bundle('conmon', 'conmon/main.ts'),

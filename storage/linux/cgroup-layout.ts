@@ -1,5 +1,5 @@
 /** Which cgroup hierarchies this host has, and where: v2 alone, v1 alone, or v1 with an extra unified tree. */
-import { type MountInfo, readMountsOfType } from './mount-info.ts'
+import { type MountInfo, readMountsOfTypes } from './mount-info.ts'
 import { readKernelFile } from './read-bounded.ts'
 
 export interface CgroupLayout {
@@ -42,6 +42,6 @@ let host: CgroupLayout | undefined
 
 /** The host's layout, read once: it does not change while the machine runs. */
 export const cgroupLayout = (): CgroupLayout => {
-  host ??= layoutOf(readMountsOfType('cgroup'))
+  host ??= layoutOf(readMountsOfTypes(['cgroup']))
   return host
 }

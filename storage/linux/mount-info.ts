@@ -62,12 +62,15 @@ export const readMountInfo = (): MountInfo[] =>
     .flatMap((line) => parseMountInfoLine(line) ?? [])
 
 /**
- * The mounts of filesystems whose type begins like this. Looks at no other line: a monitor that took thousands of them apart to find
- * the one mount it needs would spend more on that than on all the rest of its start.
+ * The mounts of filesystems whose type begins like one of these. Looks at no other line: a monitor that took thousands of them apart to
+ * find the one mount it needs would spend more on that than on all the rest of its start.
  */
-export const readMountsOfType = (type: string): MountInfo[] => {
+export const readMountsOfTypes = (types: readonly string[]): MountInfo[] => {
   const table = readBounded('/proc/thread-self/mountinfo', MAX_TABLE)
-  const mark = Buffer.from(` - ${type}`)
+  return types.flatMap((type) => mountsOfType(table, Buffer.from(` - ${type}`)))
+}
+
+const mountsOfType = (table: Buffer, mark: Buffer): MountInfo[] => {
   const found: MountInfo[] = []
   for (let at = table.indexOf(mark); at >= 0; at = table.indexOf(mark, at + 1)) {
     const end = table.indexOf('\n', at)
