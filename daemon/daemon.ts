@@ -55,6 +55,8 @@ import { Forwards } from './streaming/sessions/port-forward.ts'
 export interface Daemon {
   /** What a reload of the configuration changes. */
   readonly followers: Omit<Followers, 'setLogLevel'>
+  /** Whether images are being brought here. */
+  isBusy(): boolean
   /** Let calls in flight end, for at most ten seconds, and go. Containers are not touched. */
   close(): Promise<void>
 }
@@ -184,6 +186,7 @@ export async function startDaemon(
       setStreaming: (fresh) => streaming.reload(fresh),
       setInsecureRegistries: (hosts) => void insecureRegistries.splice(0, Infinity, ...hosts),
     },
+    isBusy: () => images.operations().length > 0,
     close: async () => {
       endHousekeeping()
       await Promise.all([checks.close(), loads.close()])

@@ -12,13 +12,22 @@ const intervalMs = 10_000
 /** What may be allocated between collections: seconds of a busy node, a minute of a quiet one. */
 const allocatedBytes = 8 * 1024 * 1024
 
-/** Begins the collections; they end with the process. Figures in docs/decisions/0007-daemon-memory.md. */
-export function giveBackMemory(): void {
+/** How long it may be put off: a pull can take hours. */
+const putOffMs = 60_000
+
+/**
+ * Begins the collections; they end with the process. Figures in docs/decisions/0007-daemon-memory.md.
+ * @param isBusy whether much is being done, so that it had better wait: nobody is answered during a collection
+ */
+export function giveBackMemory(isBusy: () => boolean): void {
   setFlagsFromString('--expose-gc')
   const gc: unknown = runInNewContext('gc')
   if (typeof gc !== 'function') return
   let collectedAt = 0
+  let lookedAt = performance.now()
   const collect = () => {
+    if (isBusy() && performance.now() - lookedAt < putOffMs) return
+    lookedAt = performance.now()
     const { total_allocated_bytes: allocated } = getHeapStatistics()
     if (allocated < collectedAt + allocatedBytes) return
     collectedAt = allocated
