@@ -251,15 +251,19 @@ suite('credentials go nowhere else', () => {
   })
 
   test('not to a storage that asks for them, whose failure is not the last word', async () => {
-    await using storage = await TestRegistry.start({ kind: 'token', ...user })
-    await using registry = await TestRegistry.start({ kind: 'basic', ...user })
-    await using here = await TestImages.open()
+    // A service of the storage's choice that passes every check, as any public one with TLS does.
+    await using service = await trap()
+    await using storage = await TestRegistry.start({ kind: 'token', ...user, realm: `http://${service.host}/token` })
+    // Has not asked for anything, so that the first who does is the storage.
+    await using registry = await TestRegistry.start()
+    await using here = await TestImages.open({ config: { insecureRegistries: [service.host] } })
     const image = await anImage()
     const { digest } = image.layers[0] ?? assert.fail()
     registry.add('app', image, 'latest')
     const location = `http://${storage.host}/v2/app/blobs/${digest}?signature=${MARKER}`
     registry.misbehave({ path: digest, times: 1, misdeed: { do: 'answer', status: 307, headers: { location } } })
     await here.images.pull({ reference: `${registry.host}/app`, auth: user })
+    assert.deepEqual(service.seen, [])
     assert.equal(storage.requests.length, 1)
     assert.equal(registry.seen(digest).length, 2)
   })
