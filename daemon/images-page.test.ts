@@ -10,6 +10,7 @@ import type { ImagesConfig } from '#image/images-config.ts'
 import { requirementsFor } from '#image/policy/match-scope.ts'
 import { readPolicy } from '#image/policy/read-policy.ts'
 import { parseReference } from '#image/reference.ts'
+import { signaturePlaces } from '#image/signatures/registries-d.ts'
 import { Authority, hasOpenssl } from '#image/testing/certificates.ts'
 import { Gpg, hasGpg } from '#image/testing/gpg.ts'
 import { makeKey } from '#image/testing/signer.ts'
@@ -159,6 +160,15 @@ suite('docs/images.md', { skip: !hasOpenssl() && 'host lacks openssl' }, () => {
       'etc/containerd/certs.d/docker.io/hosts.toml': '[host."https://mirror.example:5000"]',
     })
     assert.match(node.explain('busybox', undefined, shares), /ns=docker\.io\n +credentials: the pod's pull secret/)
+  })
+
+  test('has a file of registries.d', async () => {
+    await using node = await Node.with({ 'all.yaml': example('Signatures', 'docker:') })
+    const places = (name: string) => signaturePlaces(node.root, parseReference(name))
+    assert.equal(places('registry.access.redhat.com/ubi:9').lookaside?.href, 'https://signatures.example/redhat')
+    assert.ok(places('registry.access.redhat.com/ubi:9').useAttachments)
+    assert.ok(!places('quay.io/team/app').useAttachments)
+    assert.ok(places('quay.io/other/app').useAttachments)
   })
 
   test('has a signature policy', { skip: !hasGpg() && 'host lacks gpg' }, async () => {

@@ -22,6 +22,11 @@ export class Gpg implements AsyncDisposable {
     return new Gpg(await mkdtemp(join(tmpdir(), 'gpg-')))
   }
 
+  /** For other programs: GNUPGHOME. */
+  get home(): string {
+    return this.#home
+  }
+
   async addKey(email: string): Promise<void> {
     await this.#gpg(['--passphrase', '', '--quick-generate-key', email, 'ed25519', 'sign', 'never'])
   }

@@ -123,9 +123,9 @@ export const bundleOf = ({ payload, key, certificate, log, at = new Date() }: Bu
     mediaType: 'application/vnd.dev.sigstore.bundle.v0.3+json',
     verificationMaterial: {
       ...(certificate === undefined ? { publicKey: { hint: 'any' } } : { certificate: { rawBytes } }),
-      tlogEntries: log ? [entryOf(log, { payload, signature, certificate: certificate ?? key.pem, at })] : [],
+      ...(log && { tlogEntries: [entryOf(log, { payload, signature, certificate: certificate ?? key.pem, at })] }),
     },
-    dsseEnvelope: { payload: base64(payload), payloadType: STATEMENT, signatures: [{ sig: signature, keyid: '' }] },
+    dsseEnvelope: { payload: base64(payload), payloadType: STATEMENT, signatures: [{ sig: signature }] },
   })
 }
 
