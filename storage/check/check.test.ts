@@ -16,15 +16,21 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { describe, it, type TestContext } from 'node:test'
+import { lremoveXattr, lsetXattr } from '#linux/xattr.ts'
 import { manifestIn, nameOf, recordIn } from '../layout.ts'
-import { archive, dir, file, symlink } from '../tar/testing/tarsmith.ts'
+import { archive, dir, file, pax, symlink } from '../tar/testing/tarsmith.ts'
 import { diffIdOf, temporaryStorage } from '../testing/temporary-storage.ts'
+import { decodeManifest, encodeManifest } from './manifest.ts'
 
+/** cap_net_raw+ep */
+const capability = Buffer.from('0100000200200000000000000000000000000000', 'hex')
 const lower = archive(
   dir('etc'),
   file('etc/passwd', 'root:x:0:0'),
   file('bin/sh', 'x'.repeat(3000)),
   symlink('link', 'bin/sh'),
+  pax({ 'SCHILY.xattr.security.capability': capability, 'SCHILY.xattr.user.long': 'x'.repeat(3000) }),
+  file('bin/ping', 'p'),
   file('big', 'y'.repeat(3 * 2 ** 20)),
 )
 const upper = archive(file('app/main', 'z'.repeat(500)))
@@ -55,6 +61,18 @@ const damages: Record<string, { harm: (directory: string) => void; says: RegExp 
   'a longer file': { harm: (at) => appendFileSync(join(at, 'diff/bin/sh'), 'x'), says: /"bin\/sh" is "file .*3001/ },
   'an additional file': { harm: (at) => writeFileSync(join(at, 'diff/new'), ''), says: /"new" was not in the layer/ },
   'other permissions': { harm: (at) => chmodSync(join(at, 'diff/bin/sh'), 0o4755), says: /is "file 4755/ },
+  'an attribute more': {
+    harm: (at) => lsetXattr(join(at, 'diff/etc'), 'user.note', Buffer.from('new')),
+    says: /"etc" has other extended attributes/,
+  },
+  'a lost capability': {
+    harm: (at) => lremoveXattr(join(at, 'diff/bin/ping'), 'security.capability'),
+    says: /"bin\/ping" has other extended attributes/,
+  },
+  'a long attribute with one other byte': {
+    harm: (at) => lsetXattr(join(at, 'diff/bin/ping'), 'user.long', Buffer.alloc(3000, 'y')),
+    says: /"bin\/ping" has other extended attributes/,
+  },
   'another link': {
     harm: (at) => {
       unlinkSync(join(at, 'diff/link'))
@@ -136,6 +154,17 @@ describe('checking a storage', () => {
       ['rootfs'],
       'a writable layer is never taken away',
     )
+  })
+
+  it('goes by a manifest that was written before attributes were noted', async (t) => {
+    const { check, directory } = await withLayers(t)
+    const entries = [...decodeManifest(readFileSync(manifestIn(directory))).values()]
+    assert.ok(entries.some(({ path, xattrs = '' }) => path === 'bin/ping' && xattrs !== ''))
+    writeFileSync(manifestIn(directory), encodeManifest(entries.map(({ xattrs: _, ...older }) => older)))
+    lremoveXattr(join(directory, 'diff/bin/ping'), 'security.capability')
+    assert.deepEqual((await check()).findings, [])
+    unlinkSync(join(directory, 'diff/bin/ping'))
+    assert.equal((await check()).findings.length, 1)
   })
 
   it('says of which layers it cannot look at the files', async (t) => {

@@ -1,6 +1,8 @@
 /** Describes a layer's tree for its manifest, and compares it with one. For confined threads: the tree is the thread's root. */
 import { createHash, hash } from 'node:crypto'
 import { closeSync, constants, lstatSync, openSync, readlinkSync, readSync, type Stats } from 'node:fs'
+import { isErrno } from '#linux/errno.ts'
+import { lgetXattr, llistXattr } from '#linux/xattr.ts'
 import { toBytes } from '../tree/bytes.ts'
 import { walkTree } from '../tree/walk-tree.ts'
 import type { Described } from './manifest.ts'
@@ -13,6 +15,7 @@ export interface Differences {
 }
 
 const MAX_EXAMPLES = 10
+const MAX_XATTR_TEXT = 256
 const CHUNK = 1 << 20
 const READ = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK | constants.O_NOATIME
 /** What can be unpacked has paths that can be named, so the walk never has to cut them. */
@@ -26,10 +29,11 @@ export const describeLayer = (known: ReadonlyMap<string, string>, checkpoint: ()
   const digests = new Map<number, string>()
   visitAll(checkpoint, (path, stat) => {
     const about = aboutOf(path, stat)
-    if (!stat.isFile()) return void entries.push({ path, about })
+    const xattrs = xattrsOf(path)
+    if (!stat.isFile()) return void entries.push({ path, about, xattrs })
     const digest = known.get(path) ?? digests.get(stat.ino) ?? contentDigest(path, checkpoint)
     if (stat.nlink > 1) digests.set(stat.ino, digest)
-    entries.push({ path, about, digest })
+    entries.push({ path, about, digest, xattrs })
   })
   return entries
 }
@@ -45,6 +49,8 @@ export const compareLayer = (manifest: ReadonlyMap<string, Described>, checkpoin
     if (wanted === undefined) return found.add(path, 'was not in the layer')
     const about = aboutOf(path, stat)
     if (about !== wanted.about) return found.add(path, `is "${about}", was "${wanted.about}"`)
+    if (wanted.xattrs !== undefined && wanted.xattrs !== xattrsOf(path))
+      return found.add(path, 'has other extended attributes')
     if (wanted.digest === undefined) return
     const algorithm = wanted.digest.slice(0, wanted.digest.indexOf(':'))
     const digest = digests.get(stat.ino) ?? readable(path, algorithm, checkpoint)
@@ -80,6 +86,27 @@ const aboutOf = (path: string, stat: Stats): string => {
   const time = Math.trunc(stat.mtimeMs)
   if (stat.isFile()) return `file ${owner} ${stat.size} ${time}`
   return `node ${(stat.mode & constants.S_IFMT).toString(8)} ${owner} ${stat.rdev}`
+}
+
+/** What images may set, and what overlayfs goes by. Labels are the host's, which may change them. */
+const counts = (name: string): boolean =>
+  name.startsWith('user.') || name === 'security.capability' || name.startsWith('trusted.overlay.')
+
+/** Names and values; a digest of them where there is much. */
+const xattrsOf = (path: string): string => {
+  const bytes = toBytes(path)
+  const named = namesOf(bytes).filter(counts).sort()
+  const text = named.map((name) => `${name}=${lgetXattr(bytes, name)?.toString('base64')}`).join(' ')
+  return text.length > MAX_XATTR_TEXT ? `sha256:${hash('sha256', text, 'hex')}` : text
+}
+
+const namesOf = (path: Uint8Array): string[] => {
+  try {
+    return llistXattr(path)
+  } catch (error) {
+    if (isErrno(error, 'EOPNOTSUPP')) return []
+    throw error
+  }
 }
 
 /** The digest, or what kept it from being read: bad sectors are what a check is for. */

@@ -1,6 +1,6 @@
 /**
  * What a layer's tree looked like when it was committed: a line for each path, compressed, beside the tree. With it a check
- * tells later which files were lost or changed. The extended attributes are not in it.
+ * tells later which files were lost or changed.
  */
 import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib'
 
@@ -12,6 +12,8 @@ export interface Described {
   readonly about: string
   /** Of a file's content. */
   readonly digest?: string
+  /** Extended attributes that make a difference, as text; not there in what was written before they were noted. */
+  readonly xattrs?: string
 }
 
 /** Far above the largest layer that can be unpacked. */
@@ -19,8 +21,8 @@ const MAX_TEXT_BYTES = 2 ** 30
 
 export const encodeManifest = (entries: Iterable<Described>): Uint8Array => {
   const lines: string[] = []
-  for (const { path, about, digest } of entries)
-    lines.push(JSON.stringify(digest === undefined ? [path, about] : [path, about, digest]))
+  for (const { path, about, digest, xattrs } of entries)
+    lines.push(JSON.stringify([path, about, digest ?? null, ...(xattrs === undefined ? [] : [xattrs])]))
   return zstdCompressSync(`${lines.join('\n')}\n`, { params: { [constants.ZSTD_c_checksumFlag]: 1 } })
 }
 
@@ -38,7 +40,12 @@ export const decodeManifest = (manifest: Uint8Array): Map<string, Described> => 
 }
 
 const describedOf = (line: unknown): Described => {
-  const [path, about, digest]: unknown[] = Array.isArray(line) ? line : []
+  const [path, about, digest, xattrs]: unknown[] = Array.isArray(line) ? line : []
   if (typeof path !== 'string' || typeof about !== 'string') throw new Error('A line of a manifest is damaged')
-  return typeof digest === 'string' ? { path, about, digest } : { path, about }
+  return {
+    path,
+    about,
+    ...(typeof digest === 'string' && { digest }),
+    ...(typeof xattrs === 'string' && { xattrs }),
+  }
 }
