@@ -79,6 +79,34 @@ suite('an answer that is almost right', () => {
 })
 
 suite('waiting that is no stall', () => {
+  test('many pulls share six downloads, three for each, and all of them get their turn', async () => {
+    await using registry = await TestRegistry.start()
+    await using here = await TestImages.open({ timing: { ...quickTiming, attempts: 1 } })
+    const names = Array.from({ length: 12 }, (_, index) => `app${index}`)
+    const running = new Map<string, number>()
+    const seen = { all: 0, ofOne: 0 }
+    const busy = async (name: string): Promise<void> => {
+      running.set(name, (running.get(name) ?? 0) + 1)
+      seen.all = Math.max(
+        seen.all,
+        [...running.values()].reduce((sum, count) => sum + count, 0),
+      )
+      seen.ofOne = Math.max(seen.ofOne, running.get(name) ?? 0)
+      await new Promise((resolve) => setTimeout(resolve, 20))
+      running.set(name, (running.get(name) ?? 0) - 1)
+    }
+    for (const name of names) {
+      const layers = await Promise.all([1, 2, 3, 4].map((each) => buildLayer({ [`${name}-${each}`]: name }, 'none')))
+      registry.add(name, buildImage({ layers }), '1')
+      for (const { digest } of layers)
+        registry.misbehave({ path: digest, misdeed: { do: 'hold', until: () => busy(name) } })
+    }
+    await Promise.all(names.map((name) => here.images.pull({ reference: `${registry.host}/${name}:1` })))
+    assert.equal(here.images.list().length, names.length)
+    assert.ok(seen.all <= 6 && seen.ofOne <= 3, JSON.stringify(seen))
+    assert.ok(seen.ofOne > 1 && seen.all > seen.ofOne, `hardly anything side by side: ${JSON.stringify(seen)}`)
+  })
+
   test('a pull that waits for another one to bring a layer waits as long as that takes', async () => {
     await using registry = await TestRegistry.start()
     const idleMs = 1_000

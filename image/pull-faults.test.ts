@@ -195,6 +195,19 @@ suite('pull over a bad line', () => {
     }
   })
 
+  test('tries as often as it should and no more', async () => {
+    await using registry = await TestRegistry.start()
+    await using here = await TestImages.open({ timing: { ...quickTiming, attempts: 4 } })
+    registry.add('app', await imageOf(10), '1')
+    for (const misdeed of [{ do: 'answer', status: 503 }, { do: 'reset' }] satisfies Misdeed[]) {
+      registry.requests.length = 0
+      registry.behave()
+      registry.misbehave({ path: '/manifests/', misdeed })
+      await assert.rejects(here.images.pull({ reference: `${registry.host}/app:1` }), /tried 4 times/)
+      assert.equal(registry.requests.length, 4)
+    }
+  })
+
   test('says RegistryUnavailable when nobody is there', async () => {
     const gone = await TestRegistry.start()
     const { host } = gone

@@ -242,6 +242,30 @@ suite('pulls at the same time', () => {
     assert.equal(here.images.list().length, 3)
   })
 
+  test('give the image to those who stay when the first caller leaves', async () => {
+    await using registry = await TestRegistry.start()
+    await using here = await TestImages.open()
+    const image = buildImage({ layers: [await buildLayer({ a: '' })] })
+    registry.add('app', image, 'latest')
+    const layer = image.layers[0] ?? assert.fail()
+    const { promise, resolve } = Promise.withResolvers<void>()
+    registry.misbehave({ path: layer.digest, misdeed: { do: 'hold', until: () => promise } })
+    const leader = new AbortController()
+    const reference = `${registry.host}/app`
+    const first = here.images.pull({ reference, signal: leader.signal })
+    const others = [
+      here.images.pull({ reference }),
+      here.images.pull({ reference, signal: new AbortController().signal }),
+    ]
+    while (registry.seen(layer.digest).length === 0) await new Promise((next) => setTimeout(next, 5))
+    leader.abort(new Error('the leader left'))
+    await assert.rejects(first, /the leader left/)
+    resolve()
+    for (const record of await Promise.all(others)) assert.equal(record.id, image.id)
+    assert.equal(registry.seen('/manifests/').length, 1)
+    assert.equal(registry.seen(layer.digest).length, 1)
+  })
+
   test('go on when one caller leaves, and stop when all have left', async () => {
     await using registry = await TestRegistry.start()
     await using here = await TestImages.open()
