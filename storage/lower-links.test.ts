@@ -97,18 +97,26 @@ for (const driver of ['overlay', 'copy'] as const) {
     it('follows links on the way, of either layer, inside the stack', () =>
       check(
         [
-          [dir('usr/lib'), file('usr/lib/x', 'lib'), symlink('lib', '/usr/lib'), symlink('up', '../../../../usr')],
+          [
+            dir('usr/lib'),
+            file('usr/lib/x', 'lib'),
+            symlink('lib', '/usr/lib'),
+            symlink('up', '../../../../usr'),
+            symlink('usr/abs', '/usr/lib'),
+          ],
           [hardlink('a', 'lib/x')],
-          [hardlink('b', 'up/lib/x'), symlink('own', 'up'), hardlink('c', 'own/lib/x')],
+          [hardlink('b', 'up/lib/x'), symlink('own', 'up'), hardlink('c', 'own/lib/x'), hardlink('e', 'usr/abs/x')],
         ],
         [
           './a 0644 0:0 "lib"',
           './b 0644 0:0 "lib"',
           './c 0644 0:0 "lib"',
+          './e 0644 0:0 "lib"',
           './lib -> /usr/lib',
           './own -> up',
           './up -> ../../../../usr',
           './usr 0755 0:0 dir',
+          './usr/abs -> /usr/lib',
           './usr/lib 0755 0:0 dir',
           './usr/lib/x 0644 0:0 "lib"',
         ].map((line) => (line.includes('->') ? line.replace(' ->', ' 0777 0:0 ->') : line)),
@@ -196,6 +204,7 @@ for (const driver of ['overlay', 'copy'] as const) {
       await refuses([[file('d/f')], [file('d/.wh..wh..opq')], [hardlink('h', 'd/f')]])
       await refuses([[file('d/f')], [file('.wh..wh..opq')], [hardlink('h', 'd/f')]])
       await refuses([[file('d/f')], [symlink('d', 'elsewhere')], [hardlink('h', 'd/f')]])
+      await refuses([[file('d/f')], [file('d')], [file('d/g')], [hardlink('h', 'd/f')]])
     })
     it('to a whiteout of a layer in between', () =>
       refuses([[file('f')], [file('.wh.f')], [hardlink('h', 'f')], [file('f')]]))

@@ -82,9 +82,9 @@ export class RootfsStore {
     return [...this.#records.keys()]
   }
 
-  /** Whether a rootfs is built on this layer. */
+  /** Whether a rootfs is built on this layer, or may be: one whose record is damaged does not tell. */
   uses(diffId: DiffId): boolean {
-    for (const record of this.#records.values()) if (record?.layers.includes(diffId)) return true
+    for (const record of this.#records.values()) if (record === undefined || record.layers.includes(diffId)) return true
     return false
   }
 
@@ -225,8 +225,10 @@ export class RootfsStore {
   }
 
   async #collectCopies(): Promise<void> {
-    const used = new Set([...this.#records.values()].flatMap((record) => record?.copies ?? []))
-    await this.#parts.copies.keepOnly((name) => used.has(name))
+    const records = [...this.#records.values()]
+    const used = new Set(records.flatMap((record) => record?.copies ?? []))
+    const isAllTold = !records.includes(undefined)
+    await this.#parts.copies.keepOnly((name) => !isAllTold || used.has(name))
   }
 
   async #snapshot({ layers, readonly, options, idMap }: RootfsRecord): Promise<Snapshot> {

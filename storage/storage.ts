@@ -172,7 +172,7 @@ export const openStorage = async (options: StorageOptions): Promise<Storage> => 
       ...(limits !== undefined && { limits }),
     })
     const fixUps = await FixUpStore.open({ layout, syncs, workers: copiers, manifests, trash, quarantine })
-    const copies = await TreeCopies.open({ layout, syncs, workers: copiers, trash })
+    const copies = await TreeCopies.open({ layout, syncs, workers: copiers, trash, quarantine })
     const drivers = await openDrivers({ layout, linux, log, copies, additional, workers: copiers, options: snapshots })
     const projects = Projects.open({ directory: layout.containers, linux, log, limits: writable })
     const parts = {

@@ -1,6 +1,6 @@
 /** Root file systems for user namespaces: by the kernel's id maps, by copies of layers, and by whole copies, all look the same. */
 import assert from 'node:assert/strict'
-import { lstatSync, readdirSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, lstatSync, readdirSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, it, type TestContext } from 'node:test'
 import { type Linux, linux } from '#linux/linux.ts'
@@ -160,10 +160,14 @@ describe('copies of layers', () => {
     const { temporary, create } = await open(t)
     await create('a')
     await create('b', otherMap)
-    const [damaged = ''] = copiesIn(temporary.root)
+    const hasProgram = (name: string): boolean => existsSync(join(temporary.root, 'copies', name, 'diff/bin/su'))
+    const damaged = copiesIn(temporary.root).find(hasProgram) ?? assert.fail('no copy has the program')
     writeFileSync(join(temporary.root, 'copies', damaged, 'record.json'), '')
     await temporary.reopen()
     assert.equal(copiesIn(temporary.root).length, 7)
+    await temporary.storage.trashEmptied()
+    for (const id of ['a', 'b'])
+      assert.ok(statSync(join(temporary.mountpoint(id), 'bin/su')), 'who stands on it keeps it')
     await temporary.storage.rootfs.remove('a')
     await temporary.storage.rootfs.unmount('b')
     await temporary.storage.rootfs.mount('b', temporary.mountpoint('b'))

@@ -8,6 +8,7 @@ import { join } from 'node:path'
 import * as z from 'zod'
 import type { IdMap } from '#linux/user-namespace.ts'
 import { type Layout, recordIn, treeIn } from '../layout.ts'
+import type { Quarantine } from '../quarantine.ts'
 import { readRecord, writeRecord } from '../record.ts'
 import { SingleFlight } from '../single-flight.ts'
 import { syncDirectory } from '../sync-directory.ts'
@@ -35,6 +36,7 @@ export interface TreeCopiesParts {
   readonly syncs: Syncs
   readonly workers: WorkerPool
   readonly trash: Trash
+  readonly quarantine: Quarantine
 }
 
 export class TreeCopies {
@@ -46,14 +48,14 @@ export class TreeCopies {
     this.#parts = parts
   }
 
-  /** Copies without a usable record are removed. */
+  /** Copies without a usable record are put aside: a container of before this start may stand on them. */
   static async open(parts: TreeCopiesParts): Promise<TreeCopies> {
     const copies = new TreeCopies(parts)
     for (const name of await readdir(parts.layout.copies)) {
       const directory = join(parts.layout.copies, name)
       const found = await readRecord(recordIn(directory), CopyRecord)
       if (found.is === 'whole') copies.#known.set(name, found.record)
-      else await parts.trash.take(directory)
+      else await parts.quarantine.take(directory, found.is === 'missing' ? 'has no record' : `record ${found.why}`)
     }
     return copies
   }

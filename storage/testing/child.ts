@@ -30,5 +30,5 @@ else {
     await storage.trashEmptied()
     await storage.close()
   }
-  console.log(changes())
+  console.log(JSON.stringify(changes()))
 }

@@ -5,13 +5,14 @@ import { linux } from '#linux/linux.ts'
 import { silentLog } from '#proto/log.ts'
 import { digestOf } from '../digest.ts'
 import { openStorage, type Storage } from '../storage.ts'
-import { archive, dir, file } from '../tar/testing/tarsmith.ts'
+import { archive, dir, file, hardlink } from '../tar/testing/tarsmith.ts'
 import { describeTree, diffIdOf, inPieces } from './temporary-storage.ts'
 
 const kept = archive(dir('etc', { mode: 0o700 }), file('etc/passwd', 'root'), file('bin/sh', 'x'.repeat(300_000)))
 const dropped = archive(
   file('etc/app', 'y'.repeat(100_000)),
   ...Array.from({ length: 50 }, (_, n) => file(`srv/f${n}`, 'z')),
+  hardlink('etc/link', 'bin/sh'),
 )
 
 export const openForStory = (root: string): Promise<Storage> =>
@@ -28,6 +29,7 @@ export const tellCrashStory = async (root: string): Promise<void> => {
     await storage.blobs.remove(digest)
   }
   const layers = [diffIdOf(kept), diffIdOf(dropped)]
+  await storage.complete(layers)
   await storage.check([])
   await storage.rootfs.create({ id: 'c', layers, mountpoint: join(root, 'mount') })
   await storage.rootfs.remove('c')

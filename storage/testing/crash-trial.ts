@@ -11,10 +11,30 @@ import type { DeathPoint } from './die-at.ts'
 const run = promisify(execFile)
 const program = join(import.meta.dirname, 'child.ts')
 
-/** How many changes it made, when it did not die. */
-const child = async (root: string, what: 'story' | 'recover', point: DeathPoint): Promise<number | 'died'> => {
+/** What a process is told to do that may die of it. */
+export type Telling = 'story' | 'recover'
+
+/** What is told, by processes that die and at last by one that does not. */
+export interface CrashStory {
+  /** The changes that it made, when it did not die. */
+  inChild(root: string, what: Telling, point: DeathPoint): Promise<readonly string[] | 'died'>
+  /** What is wrong right after a crash; changes what a start does. */
+  judgeCrashed?(root: string): Promise<readonly string[]>
+  tell(root: string): Promise<void>
+  /** What is wrong after all was told. */
+  judge(root: string): Promise<readonly string[]>
+}
+
+export const storageStory: CrashStory = {
+  inChild: (root, what, point) => untilItDies(run(process.execPath, [program, root, what, point])),
+  tell: tellCrashStory,
+  judge: judgeCrashStory,
+}
+
+/** What a process wrote that was told to list its changes. */
+export const untilItDies = async (ended: Promise<{ stdout: string }>): Promise<readonly string[] | 'died'> => {
   try {
-    return Number((await run(process.execPath, [program, root, what, point])).stdout)
+    return JSON.parse((await ended).stdout) as string[]
   } catch (error) {
     if (error instanceof Error && 'signal' in error && error.signal === 'SIGKILL') return 'died'
     throw error
@@ -26,32 +46,43 @@ export interface Trial {
   readonly died: boolean
   /** Whether that of the recovery was. */
   readonly diedAgain: boolean
-  /** What is wrong after all was done again. */
+  /** What is wrong after the crash, and after all was done again. */
   readonly wrong: readonly string[]
 }
 
-export const crashTrial = async (first: DeathPoint, second?: DeathPoint): Promise<Trial> => {
+export const crashTrial = (story: CrashStory, first: DeathPoint, second?: DeathPoint): Promise<Trial> =>
+  inDirectory(async (root) => {
+    const died = (await story.inChild(root, 'story', first)) === 'died'
+    const diedAgain = second !== undefined && (await story.inChild(root, 'recover', second)) === 'died'
+    const crashed = (await story.judgeCrashed?.(root)) ?? []
+    await story.tell(root)
+    return { died, diedAgain, wrong: [...crashed, ...(await story.judge(root))] }
+  })
+
+/** All changes that the whole story makes, by name. */
+export const changesOf = (story: CrashStory): Promise<readonly string[]> =>
+  inDirectory(async (root) => {
+    const changes = await story.inChild(root, 'story', '')
+    if (changes === 'died') throw new Error('the story died by itself')
+    return changes
+  })
+
+/** Where each of the names occurs first and last: what is there once and what is there often. */
+export const namedPoints = (changes: readonly string[]): ReadonlyMap<string, readonly number[]> =>
+  new Map(
+    [...new Set(changes)].map((name) => [
+      name,
+      [...new Set([changes.indexOf(name), changes.lastIndexOf(name)])].map((index) => index + 1),
+    ]),
+  )
+
+const inDirectory = async <T>(use: (root: string) => Promise<T>): Promise<T> => {
   const root = mkdtempSync(join(tmpdir(), 'crash-'))
   try {
-    const died = (await child(root, 'story', first)) === 'died'
-    const diedAgain = second !== undefined && (await child(root, 'recover', second)) === 'died'
-    await tellCrashStory(root)
-    return { died, diedAgain, wrong: await judgeCrashStory(root) }
+    return await use(root)
   } finally {
     for (const { mountpoint } of linux.readMountInfo().reverse())
       if (mountpoint.startsWith(`${root}/`)) linux.unmount(mountpoint, { detach: true })
-    execFileSync('rm', ['-rf', '--one-file-system', root])
-  }
-}
-
-/** The number of changes that the whole story makes. */
-export const countChanges = async (): Promise<number> => {
-  const root = mkdtempSync(join(tmpdir(), 'crash-'))
-  try {
-    const count = await child(root, 'story', '')
-    if (count === 'died') throw new Error('the story died by itself')
-    return count
-  } finally {
     execFileSync('rm', ['-rf', '--one-file-system', root])
   }
 }

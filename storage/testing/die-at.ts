@@ -16,19 +16,20 @@ const WITH_HANDLE = ['sync', 'truncate', 'write', 'writeFile', 'chmod']
 // biome-ignore lint/suspicious/noExplicitAny: functions of any kind are replaced by others of the same kind
 type Any = any
 
-/** @returns how many changes there were so far */
-export const dieAt = async (root: string, point: DeathPoint): Promise<() => number> => {
+/** @returns the changes so far, each by a name such as "rename temp/layer-* layers/sha256-*" */
+export const dieAt = async (root: string, point: DeathPoint): Promise<() => string[]> => {
   const die = (): void => void process.kill(process.pid, 'SIGKILL')
   const nth = Number.parseInt(point, 10)
-  let changes = 0
-  const change = (): void => {
-    changes++
-    if (changes === nth) die()
+  const changes: string[] = []
+  const change = (name: string, paths: unknown[]): void => {
+    changes.push([name.replace(/Sync$/, ''), ...paths.map((path) => placeOf(root, path))].join(' '))
+    if (changes.length === nth) die()
   }
   const before = (target: Any, name: string, isOurs: (args: Any[]) => boolean): void => {
     const original = target[name]
     target[name] = function (this: Any, ...args: Any[]) {
-      if (isOurs(args)) change()
+      if (isOurs(args))
+        change(name, typeof this?.fd === 'number' ? [pathOfOpen(this.fd)] : args.filter((path) => isBelow([path])))
       return original.apply(this, args)
     }
   }
@@ -54,3 +55,14 @@ export const dieAt = async (root: string, point: DeathPoint): Promise<() => numb
   syncBuiltinESMExports()
   return () => changes
 }
+
+const pathOf = fs.readlinkSync
+
+const pathOfOpen = (fd: number): string => pathOf(`/proc/self/fd/${fd}`)
+
+/** Without what is another in each telling. */
+const placeOf = (root: string, path: unknown): string =>
+  String(path)
+    .replace(`${root}/`, '')
+    .replaceAll(/[0-9a-f]{12,}/g, '*')
+    .replaceAll(/(?<=[/-])\d+/g, '*')
