@@ -103,10 +103,13 @@ suite('pull with credentials', () => {
   test('of another pod are never used', async () => {
     await using registry = await TestRegistry.start({ kind: 'token', ...user })
     await using here = await TestImages.open()
-    registry.add('app', await anImage(), 'latest')
+    const image = await anImage()
+    registry.add('app', image, 'latest')
     const reference = `${registry.host}/app`
     await here.images.pull({ reference, auth: user })
-    await assert.rejects(here.images.pull({ reference }), (error) => isKind(error, 'permission-denied'))
+    // Also not for an image that is here, by whatever name (C18).
+    for (const name of [reference, `${reference}@${image.digest}`])
+      await assert.rejects(here.images.pull({ reference: name }), (error) => isKind(error, 'permission-denied'))
   })
 
   test('a token is kept for the next pull, and renewed once when it died', async () => {

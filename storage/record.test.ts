@@ -1,6 +1,7 @@
 /** Records that know when they are damaged. */
 import assert from 'node:assert/strict'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { mkdtempSync, readFileSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, it, type TestContext } from 'node:test'
@@ -45,6 +46,17 @@ describe('a record', () => {
       assert.equal((await readRecord(path, schema)).is, 'damaged', `byte ${at}`)
       writeFileSync(path, whole.subarray(0, at))
       assert.equal((await readRecord(path, schema)).is, 'damaged', `cut at ${at}`)
+    }
+  })
+
+  it('that is a gigabyte, a link or a pipe is damaged, and not read (P5)', async (t) => {
+    const path = await written(t)
+    truncateSync(path, 2 ** 30)
+    assert.deepEqual(await readRecord(path, schema), { is: 'damaged', why: 'is no file or far too big' })
+    for (const make of [() => symlinkSync('/dev/zero', path), () => execFileSync('mkfifo', [path])]) {
+      rmSync(path)
+      make()
+      assert.deepEqual(await readRecord(path, schema), { is: 'damaged', why: 'is no file or far too big' })
     }
   })
 })

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { linux } from '#linux/linux.ts'
@@ -106,6 +106,13 @@ describe('a layer', () => {
       (path: string) => writeFileSync(path, readFileSync(path, 'utf8').replace('"bytes":', '"bytes":1')),
     ],
     ['is JSON of another kind', (path: string) => writeFileSync(path, '{"sha256":"","record":[]}')],
+    [
+      'is that of another layer',
+      (path: string) => {
+        const [other = ''] = namesIn(path, '../..').filter((name) => name !== nameOf(diffIdOf(base)))
+        cpSync(join(path, '../..', other, 'record.json'), path)
+      },
+    ],
     [
       'is a directory',
       (path: string) => {
