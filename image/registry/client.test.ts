@@ -48,6 +48,32 @@ suite('registry client', () => {
       assert.equal((await client.document({ tag: 'latest' }, signal)).digest, wanted.digest),
     ))
 
+  test('takes a part of a blob only when it is exactly the one that was asked for', () =>
+    withClient(async (client, registry) => {
+      const bytes = wanted.blobs.get(wanted.id) ?? assert.fail()
+      const size = bytes.length
+      const descriptor = { mediaType: '', digest: wanted.id, size }
+      const ask = async (range: string | undefined, end?: number): Promise<number> => {
+        registry.behave()
+        const headers: Record<string, string> = range === undefined ? {} : { 'content-range': range }
+        registry.misbehave({
+          path: wanted.id,
+          misdeed: { do: 'answer', status: 206, headers, body: bytes.subarray(5) },
+        })
+        const { offset, discard } = await client.blob(descriptor, 5, signal, end)
+        discard()
+        return offset
+      }
+      for (const good of [`bytes 5-${size - 1}/${size}`, `bytes 5-${size - 1}/*`]) assert.equal(await ask(good), 5)
+      assert.equal(await ask(`bytes 5-9/${size}`, 10), 5)
+      const bad = [`bytes 4-${size - 1}/${size}`, `bytes 6-${size - 1}/${size}`, `bytes 5-${size - 2}/${size}`]
+      const worse = [`bytes 5-${size - 1}/${size + 1}`, `bytes 5-${size}/${size}`, `bytes=5-${size - 1}/${size}`]
+      for (const range of [...bad, ...worse, 'bytes 5-', '', undefined]) {
+        await assert.rejects(ask(range), (error) => isKind(error, 'failed-precondition'), String(range))
+      }
+      await assert.rejects(ask(`bytes 5-10/${size}`, 10), (error) => isKind(error, 'failed-precondition'))
+    }))
+
   test('hashes a small blob', () =>
     withClient(async (client, registry) => {
       const bytes = wanted.blobs.get(wanted.id) ?? assert.fail()
