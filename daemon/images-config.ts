@@ -27,6 +27,7 @@ export function imagesConfig(
       shareWithMirrors: shareCredentials,
       helpers: { dirs: credentialHelperDirs, deadlineMs: HELPER_DEADLINE_MS, env },
     },
+    parts: { connections: image.layerConnections, fromBytes: image.severalConnectionsFromMiB * 2 ** 20 },
     proxies: {
       ...proxiesOf(env),
       ...(httpProxy !== undefined && { http: httpProxy }),

@@ -14,6 +14,8 @@ import { createSite, removeSite, type Site } from './site.ts'
 
 const MIB = 2 ** 20
 const TIMES = 20
+/** Layers of this size come over several connections. */
+const PARTS_FROM_MIB = 24
 
 suite('a pull that is interrupted twenty times', () => {
   let site: Site
@@ -23,7 +25,8 @@ suite('a pull that is interrupted twenty times', () => {
   before(async () => {
     site = await createSite()
     registry = await startRegistry(site.dir)
-    runtime = await startCricket(site)
+    const image = { severalConnectionsFromMiB: PARTS_FROM_MIB }
+    runtime = await startCricket(site, { sections: { image } })
   })
   after(async () => {
     await runtime.stop()
@@ -31,19 +34,22 @@ suite('a pull that is interrupted twenty times', () => {
     await removeSite(site)
   })
 
-  const interruptions: Record<string, (proxy: CountingProxy) => Promise<void>> = {
-    'by cut connections': async (proxy) => proxy.cut(),
-    'by kills of the daemon': async (proxy) => {
-      // The queues are looked at before the process is gone, and with it they are.
-      process.kill(runtime.pid, 'SIGSTOP')
-      proxy.cut()
-      await runtime.kill()
-      await runtime.start()
-    },
+  const cut = async (proxy: CountingProxy): Promise<void> => proxy.cut()
+  const kill = async (proxy: CountingProxy): Promise<void> => {
+    // The queues are looked at before the process is gone, and with it they are.
+    process.kill(runtime.pid, 'SIGSTOP')
+    proxy.cut()
+    await runtime.kill()
+    await runtime.start()
   }
-  for (const [name, interrupt] of Object.entries(interruptions)) {
+  const interruptions = [
+    { name: 'by cut connections', interrupt: cut, layers: 5, mib: 12 },
+    { name: 'by kills of the daemon', interrupt: kill, layers: 5, mib: 12 },
+    { name: 'by kills of the daemon while layers come in parts', interrupt: kill, layers: 1, mib: 80 },
+  ]
+  for (const { name, interrupt, layers, mib } of interruptions) {
     test(`${name} fetches at most a tenth more than the image`, async (t) => {
-      const image = await noise(5, 12 * MIB)
+      const image = await noise(layers, mib * MIB)
       const size = sizeOf(image)
       await pushImage(registry.url, 'noise', name.replaceAll(' ', '-'), image)
       await using proxy = await CountingProxy.start(registry.host, { bytesPerMs: 4_000 })

@@ -1,10 +1,12 @@
 /** A layer that is not there: its blob is downloaded and unpacked at the same time, as often as its bytes turn out wrong and may be right next time. */
 
 import { isKind, messageOf } from '#proto/errors.ts'
-import { Growth } from '#storage/growth.ts'
+import type { Growth } from '#storage/growth.ts'
+import type { PartialBlob } from '#storage/partial-blob.ts'
 import { untilAborted } from '#storage/single-flight.ts'
 import { WrongBlob } from '#storage/tar/unpack-pool.ts'
-import { MAX_STARTS, receiving, resumePoint } from './download-blob.ts'
+import { MAX_STARTS } from './download-blob.ts'
+import { DownloadParts } from './download-parts.ts'
 import type { FetchLayersInput, LayerToFetch } from './fetch-layers.ts'
 import { layerCompression } from './media-types.ts'
 import type { Slots } from './slots.ts'
@@ -19,7 +21,7 @@ export const bringLayer = async (
   const { blobs, log } = input
   const { digest } = layer.descriptor
   for (let starts = 1; ; starts++) {
-    const attempt = new Bringing(input, layer)
+    const attempt = new Bringing(input, layer, starts === 1)
     try {
       await attempt.run(slots, signal)
       return
@@ -36,12 +38,14 @@ export const bringLayer = async (
 class Bringing {
   readonly #input: FetchLayersInput
   readonly #layer: LayerToFetch
+  readonly #isFirst: boolean
   /** Of the download; a blob of the store can be fetched anew. */
   canStartOver: () => boolean = () => true
 
-  constructor(input: FetchLayersInput, layer: LayerToFetch) {
+  constructor(input: FetchLayersInput, layer: LayerToFetch, isFirst: boolean) {
     this.#input = input
     this.#layer = layer
+    this.#isFirst = isFirst
   }
 
   async run(slots: Slots, signal: AbortSignal): Promise<void> {
@@ -54,28 +58,27 @@ class Bringing {
     let unpacking: Promise<unknown> | undefined
     await slots.run(() =>
       all.run(async () => {
-        const growth = new Growth(descriptor.size, await resumePoint(blobs, descriptor))
-        await blobs.createPartial(descriptor.digest)
+        await using partial = await blobs.openPartial(descriptor.digest, descriptor.size, signal)
         // Not with our signal: when we leave, it is the growth that ends it, and we wait until it has ended.
-        unpacking = this.#unpack(growth)
-        await this.#receive(growth, unpacking, signal)
+        unpacking = this.#unpack(partial.growth)
+        await this.#receive(partial, unpacking, signal)
       }),
     )
     // A download's slot is free while the rest is unpacked.
     if (unpacking !== undefined) await untilAborted(unpacking, signal)
   }
 
-  async #receive(growth: Growth, unpacking: Promise<unknown>, signal: AbortSignal): Promise<void> {
+  async #receive(partial: PartialBlob, unpacking: Promise<unknown>, signal: AbortSignal): Promise<void> {
     const stop = new AbortController()
     unpacking.catch((error: unknown) => stop.abort(error))
     const either = AbortSignal.any([signal, stop.signal])
-    const download = receiving(this.#input, this.#layer.descriptor, growth, either)
+    const download = new DownloadParts(this.#input, this.#layer.descriptor, partial, { isFirst: this.#isFirst })
     this.canStartOver = () => download.canStartOver()
     try {
       await download.run(either)
     } catch (error) {
       const isOurs = !either.aborted
-      growth.fail(error)
+      partial.growth.fail(error)
       await unpacking.catch(() => {})
       // An answer that is not of the blob is to bytes that are not the blob's as a lie to another.
       throw isOurs && isKind(error, 'failed-precondition') ? new WrongBlob(error.message) : error

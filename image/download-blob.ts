@@ -8,7 +8,7 @@ import { isKind, messageOf, RuntimeError } from '#proto/errors.ts'
 import type { Log } from '#proto/log.ts'
 import type { BlobStore } from '#storage/blob-store.ts'
 import { asDiskError } from '#storage/disk-errors.ts'
-import type { Growth } from '#storage/growth.ts'
+import type { ByteRange } from '#storage/extents.ts'
 import type { BlobStream, ImageSource } from './image-source.ts'
 import type { Descriptor } from './manifest.ts'
 import { PassingFailure, sortFailure, unavailable } from './registry/registry-error.ts'
@@ -42,7 +42,7 @@ export const downloadBlob = async (
   for (let starts = 1; ; starts++) {
     const download = new Download(input, descriptor, {
       offset: () => (starts === 1 ? resumePoint(input.blobs, descriptor) : 0),
-      store: (pieces, resumeFrom) =>
+      store: (pieces, { offset: resumeFrom }) =>
         input.blobs.put(digest, pieces, { size, signal, ...(resumeFrom > 0 && { resumeFrom }) }),
     })
     try {
@@ -56,29 +56,20 @@ export const downloadBlob = async (
   }
 }
 
-/** For somebody who reads the partial file as it grows and verifies it: done when all bytes are there, right or wrong. */
-export const receiving = (
-  input: DownloadInput,
-  descriptor: Descriptor,
-  growth: Growth,
-  signal: AbortSignal,
-): Download =>
-  new Download(input, descriptor, {
-    offset: () => growth.available,
-    store: (pieces, from) => input.blobs.receive(descriptor.digest, pieces, growth, { from, signal }),
-  })
-
 /** How much of a blob is there to go on with. */
-export const resumePoint = async (blobs: BlobStore, { digest, size }: Descriptor): Promise<number> => {
+const resumePoint = async (blobs: BlobStore, { digest, size }: Descriptor): Promise<number> => {
   const there = await blobs.partial(digest)
   return there <= size ? there : 0
 }
 
 /** Where the bytes go. */
-interface Target {
-  /** How many are there already. */
+export interface Target {
+  /** Where the next try begins. */
   readonly offset: () => number | Promise<number>
-  readonly store: (pieces: AsyncIterable<Uint8Array>, from: number) => Promise<void>
+  /** Before which byte it ends, when that is not the blob's end. */
+  readonly end?: () => number
+  /** Takes what comes, which may be the whole blob although less was asked for. */
+  readonly store: (pieces: AsyncIterable<Uint8Array>, stream: BlobStream) => Promise<void>
 }
 
 /** As many tries as it takes. */
@@ -98,7 +89,9 @@ export class Download {
   async run(signal: AbortSignal): Promise<void> {
     for (let tries = 1; ; tries++) {
       signal.throwIfAborted()
-      const attempt = new Attempt(this.#input, this.#descriptor, await this.#target.offset())
+      const { offset, end } = this.#target
+      const place = { start: await offset(), end: end?.() ?? this.#descriptor.size }
+      const attempt = new Attempt(this.#input, this.#descriptor, place)
       this.#last = attempt
       try {
         return await attempt.run(this.#target, signal)
@@ -134,15 +127,15 @@ export class Download {
 class Attempt {
   readonly #input: DownloadInput
   readonly #descriptor: Descriptor
-  readonly #offset: number
+  readonly #place: ByteRange
   #stream: BlobStream | undefined
   /** Bytes that came. */
   moved = 0
 
-  constructor(input: DownloadInput, descriptor: Descriptor, offset: number) {
+  constructor(input: DownloadInput, descriptor: Descriptor, place: ByteRange) {
     this.#input = input
     this.#descriptor = descriptor
-    this.#offset = offset
+    this.#place = place
   }
 
   async run({ store }: Target, signal: AbortSignal): Promise<void> {
@@ -152,7 +145,7 @@ class Attempt {
     // The store must tell the source's failures from its own, and the source one broken connection from another.
     const failed: { error?: RuntimeError | PassingFailure } = {}
     try {
-      await store(this.#pieces(stream, failed), stream.offset)
+      await store(this.#pieces(stream, failed), stream)
     } catch (error) {
       throw failed.error ?? asDiskError(error, `Cannot store blob "${digest}"`)
     } finally {
@@ -161,15 +154,16 @@ class Attempt {
   }
 
   canStartOver(): boolean {
-    return this.#offset > 0 || this.#stream?.blame?.() === true
+    return this.#place.start > 0 || this.#stream?.blame?.() === true
   }
 
   async #open(signal: AbortSignal): Promise<BlobStream> {
     const { digest, size } = this.#descriptor
+    const { start, end } = this.#place
     // All of it may be there, only never checked: nothing to ask for.
-    if (this.#offset === size && size > 0) return { offset: size, bytes: nothing(), discard: () => {} }
+    if (start === end && size > 0) return { offset: start, end, bytes: nothing(), discard: () => {} }
     try {
-      return await this.#input.source.blob(this.#descriptor, this.#offset, signal)
+      return await this.#input.source.blob(this.#descriptor, start, signal, end < size ? end : undefined)
     } catch (error) {
       throw sortFailure(error, `blob "${digest}"`)
     }
@@ -180,7 +174,7 @@ class Attempt {
     failed: { error?: RuntimeError | PassingFailure },
   ): AsyncGenerator<Uint8Array, void, undefined> {
     const { digest, size } = this.#descriptor
-    let left = size - stream.offset
+    let left = (stream.end ?? size) - stream.offset
     try {
       for await (const piece of stream.bytes) {
         left -= piece.length

@@ -9,6 +9,7 @@ import type { KeyedLock } from '#storage/keyed-lock.ts'
 import type { LayerStore } from '#storage/layer-store.ts'
 import { bringLayer } from './bring-layer.ts'
 import { type DownloadInput, downloadBlob } from './download-blob.ts'
+import type { PartsSettings } from './download-parts.ts'
 import type { Descriptor } from './manifest.ts'
 import { isEncrypted, layerCompression, plainType } from './media-types.ts'
 import type { Operation } from './operations.ts'
@@ -20,6 +21,7 @@ export interface FetchLayersInput extends DownloadInput {
   readonly locks: KeyedLock
   /** Of downloads, shared by all pulls. */
   readonly slots: Slots
+  readonly parts: PartsSettings
   readonly operation: Operation
   /** What may still be filled on the storage's disk. */
   readonly freeBytes: () => number

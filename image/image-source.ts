@@ -17,6 +17,10 @@ export type DocumentTarget = { readonly tag: string } | { readonly digest: Diges
 export interface BlobStream {
   /** Where `bytes` begin in the blob: the offset that was asked for, or 0 when the sender cannot resume. */
   readonly offset: number
+  /** Where they end, when that is not the blob's end. */
+  readonly end?: number
+  /** What the sender says tells this content from any other under the same name, and who says it. */
+  readonly version?: { readonly server: string; readonly tag: string }
   /** To be read once. Each piece is the reader's until it asks for the next one; whoever keeps it copies it. */
   readonly bytes: AsyncIterable<Uint8Array>
   /** Gives up what has not been read; to be called in any case, once, and not while a piece is awaited. */
@@ -35,7 +39,7 @@ export interface ImageSource {
   smallBlob(descriptor: Descriptor, signal: AbortSignal): Promise<Buffer>
   /**
    * One try to read a blob from `offset` on, to before `end` when given; not verified. Throws PassingFailure when
-   * another try can help.
+   * another try can help, NotThatRange.
    */
   blob(descriptor: Descriptor, offset: number, signal: AbortSignal, end?: number): Promise<BlobStream>
 }

@@ -41,6 +41,8 @@ export type { OperationSnapshot } from './operations.ts'
 const LOOK_MS = 5_000
 /** Downloads of all pulls at one time; each may use fewer. */
 const ALL_DOWNLOADS = 6
+/** Connections of all pulls beside the first one of each download. */
+const ALL_FURTHER = 9
 /** An image that lost a layer keeps the others for so long, so that only that one is fetched when it is pulled again. */
 const KEEP_INCOMPLETE_MS = 24 * 60 * 60 * 1000
 
@@ -106,6 +108,7 @@ export class Images {
       leases: this.#leases,
       locks: new KeyedLock(),
       slots: new Slots(ALL_DOWNLOADS),
+      parts: { ...config.parts, further: new Slots(ALL_FURTHER) },
       freeBytes: () => freeBytes(linux, storage.root),
       decryptionKeysDir: config.decryptionKeysDir,
     }

@@ -16,6 +16,8 @@ export interface ImagesConfig {
   /** certs.d directories, the first one first. */
   readonly certsDirs: readonly string[]
   readonly credentials: CredentialSettings
+  /** When a blob is fetched over several connections at once, and over how many at most. */
+  readonly parts: { readonly connections: number; readonly fromBytes: number }
   readonly proxies: ProxySettings
   readonly signatures: SignatureSettings
   /** Private keys for encrypted layers, one file each. May be absent. */

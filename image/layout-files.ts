@@ -47,6 +47,7 @@ export class DirectoryFiles implements LayoutFiles {
     const fd = this.#open(name)
     return {
       offset: start,
+      ...(end !== undefined && { end }),
       bytes: filePieces(fd, start, end ?? Number.MAX_SAFE_INTEGER, signal),
       discard: () => closeSync(fd),
     }

@@ -12,6 +12,7 @@ import { withSubject } from '#storage/disk-errors.ts'
 import type { KeyedLock } from '#storage/keyed-lock.ts'
 import type { LayerStore } from '#storage/layer-store.ts'
 import { type ArtifactManifest, parseArtifact } from './artifact.ts'
+import type { PartsSettings } from './download-parts.ts'
 import { decryptBlob } from './encryption/decrypt-blob.ts'
 import { decryptionKeys } from './encryption/decryption-keys.ts'
 import { layerKeys } from './encryption/layer-keys.ts'
@@ -40,6 +41,7 @@ export interface PullNeeds {
   readonly locks: KeyedLock
   /** Of downloads, shared by all pulls. */
   readonly slots: Slots
+  readonly parts: PartsSettings
   readonly timing: Timing
   readonly log: Log
   /** What may still be filled on the storage's disk. */

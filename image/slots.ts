@@ -11,12 +11,23 @@ export class Slots {
   async run<T>(work: () => Promise<T>): Promise<T> {
     if (this.#free > 0) this.#free--
     else await new Promise<void>((resolve) => this.#waiting.push(resolve))
-    try {
-      return await work()
-    } finally {
+    using _ = this.#taken()
+    return await work()
+  }
+
+  /** One that is free at this moment, until it is disposed of. */
+  tryTake(): Disposable | undefined {
+    if (this.#free === 0) return undefined
+    this.#free--
+    return this.#taken()
+  }
+
+  #taken(): Disposable {
+    const giveBack = (): void => {
       const next = this.#waiting.shift()
       if (next) next()
       else this.#free++
     }
+    return { [Symbol.dispose]: giveBack }
   }
 }

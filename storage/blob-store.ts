@@ -10,11 +10,10 @@ import { isErrno } from '#linux/errno.ts'
 import { RuntimeError } from '#proto/errors.ts'
 import { algorithmOf, type Digest, type DigestStream, digestOf, digestStream, isDigest } from './digest.ts'
 import { asDiskError } from './disk-errors.ts'
-import type { Growth } from './growth.ts'
 import { KeyedLock } from './keyed-lock.ts'
 import { digestText, type Layout, nameOf } from './layout.ts'
+import { PartialBlob, readExtents, removeJournal, withoutJournal } from './partial-blob.ts'
 import type { Quarantine } from './quarantine.ts'
-import { type ReceiveOptions, receiveInto } from './receive-blob.ts'
 import { syncDirectory } from './sync-directory.ts'
 import type { Usage } from './tree/measure-tree.ts'
 
@@ -63,10 +62,9 @@ export class BlobStore {
     return [...this.#sizes.keys()]
   }
 
-  /** How many bytes of an unfinished blob are there to resume from; 0 when none are. */
+  /** How many bytes of an unfinished blob are there from its beginning on; 0 when none are. */
   async partial(digest: Digest): Promise<number> {
-    const found = await stat(this.#partialPath(digest)).catch(() => undefined)
-    return found?.size ?? 0
+    return (await readExtents(this.#partialPath(digest))).extents.prefix
   }
 
   /**
@@ -93,23 +91,13 @@ export class BlobStore {
     }
   }
 
-  /** Makes the partial file where there is none, for somebody who is to read it from its beginning. */
-  async createPartial(digest: Digest): Promise<void> {
-    await (await open(this.#partialPath(digest), 'a', 0o600)).close()
-  }
-
   /**
-   * Writes what `source` gives into the partial file, from `growth.available` or an earlier place on, for somebody who reads it meanwhile and
-   * verifies what he reads. What has come stays, whatever happens; `remove` ends it.
+   * The file of a blob of this size that is to arrive, for somebody who reads it meanwhile and verifies what he reads. Nobody else can have it
+   * before it is disposed of. What has come stays, whatever happens; `remove` ends it.
    */
-  async receive(
-    digest: Digest,
-    source: AsyncIterable<Uint8Array>,
-    growth: Growth,
-    options: ReceiveOptions,
-  ): Promise<void> {
-    using _ = await this.#locks.take(digest, options.signal)
-    await receiveInto(this.#partialPath(digest), source, growth, options)
+  async openPartial(digest: Digest, size: number, signal?: AbortSignal): Promise<PartialBlob> {
+    const lock = await this.#locks.take(digest, signal)
+    return PartialBlob.open(this.#partialPath(digest), size, lock)
   }
 
   /** All of a small blob, verified. Throws not-found, resource-exhausted beyond `maxBytes`, failed-precondition when damaged. */
@@ -150,6 +138,7 @@ export class BlobStore {
       await unlink(path).catch((error) => {
         if (!isErrno(error, 'ENOENT')) throw error
       })
+    await removeJournal(this.#partialPath(digest))
   }
 
   /** Puts a blob that turned out damaged aside, so that it is fetched again. */
@@ -163,7 +152,8 @@ export class BlobStore {
    * @param spareMs partial ones that grew within this time stay, too: somebody may come back for them
    */
   async collectGarbage({ keep, spareMs = 0 }: { keep: ReadonlySet<Digest>; spareMs?: number }): Promise<void> {
-    const partial = (await readdir(this.#layout.partialBlobs)).map(digestText).filter(isDigest)
+    const names = (await readdir(this.#layout.partialBlobs)).map((name) => digestText(withoutJournal(name)))
+    const partial = new Set(names.filter(isDigest))
     const removable = (digest: Digest): boolean => !keep.has(digest) && !this.#locks.isHeld(digest)
     for (const digest of this.list()) if (removable(digest)) await this.remove(digest)
     for (const digest of partial)
@@ -173,7 +163,7 @@ export class BlobStore {
   async #partialAgeMs(digest: Digest): Promise<number> {
     const found = await stat(this.#partialPath(digest)).catch(() => undefined)
     // A clock that was set back must not keep them for ever.
-    return found === undefined ? 0 : Math.abs(Date.now() - found.mtimeMs)
+    return found === undefined ? Number.POSITIVE_INFINITY : Math.abs(Date.now() - found.mtimeMs)
   }
 
   usage(): Usage {
@@ -193,6 +183,7 @@ export class BlobStore {
     await using file = await open(path, resumeFrom > 0 ? 'r+' : 'w+', 0o600)
     const hash = digestStream(algorithmOf(digest))
     let size = await rehash(file, hash, resumeFrom, digest)
+    await removeJournal(path)
     const limit = wanted ?? Number.POSITIVE_INFINITY
     for await (const bytes of source) {
       signal?.throwIfAborted()

@@ -71,6 +71,20 @@ export const image = section({
     .describe(
       'Directories like `root`, of other daemons or delivered with the node, whose images are used without copying them. They are only read, and may come and go while the daemon runs. See storage.md.',
     ),
+  layerConnections: z
+    .int()
+    .min(1)
+    .max(16)
+    .default(4)
+    .describe(
+      'Over how many connections at once a big layer is fetched, for registries that give each connection little. 1: one after the other.',
+    ),
+  severalConnectionsFromMiB: z
+    .int()
+    .min(1)
+    .max(1_000_000)
+    .default(64)
+    .describe('How big a layer must be for that, in MiB as it comes.'),
   preload: z
     .array(absolutePath())
     .default([])

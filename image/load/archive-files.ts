@@ -74,6 +74,7 @@ export class ArchiveFiles implements LayoutFiles, AsyncDisposable {
     const last = Math.min(end ?? size, size)
     return {
       offset: start,
+      ...(end !== undefined && { end }),
       bytes: filePieces(this.#handle.fd, offset + start, offset + Math.max(start, last), signal),
       discard: () => {},
     }

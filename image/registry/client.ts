@@ -10,7 +10,7 @@ import type { BlobStream, DocumentTarget, FetchedDocument } from '../image-sourc
 import { type Descriptor, MAX_CONFIG_BYTES, MAX_DOCUMENT_BYTES } from '../manifest.ts'
 import { ACCEPT_DOCUMENTS, bareMediaType, OCI_INDEX } from '../media-types.ts'
 import type { SignatureSource } from '../signatures/fetch-attachments.ts'
-import { PassingFailure } from './registry-error.ts'
+import { NotThatRange, PassingFailure } from './registry-error.ts'
 import { type Retry, retrying } from './retry.ts'
 import { Session, type SessionInput } from './session.ts'
 import type { Timing } from './timing.ts'
@@ -85,9 +85,11 @@ export class RegistryClient implements SignatureSource {
     }
     if (!isPart || !isRange(response.headers['content-range'], { start: offset, end, size })) {
       response.discard()
-      throw new RuntimeError('failed-precondition', `Answer for ${what} is not the range that was asked for`)
+      throw new NotThatRange(`Answer for ${what} is not the range that was asked for`)
     }
-    return { offset, bytes: response.body(), discard: response.discard }
+    const tag = strongTag(response.headers.etag)
+    const version = tag !== undefined && { version: { server: this.#input.host.origin, tag } }
+    return { offset, end, ...version, bytes: response.body(), discard: response.discard }
   }
 
   #readSmall(response: TransportResponse, maxBytes: number, what: string): Promise<Buffer> {
@@ -142,6 +144,9 @@ const isRange = (header: string | undefined, wanted: { start: number; end: numbe
     (total === '*' || Number(total) === wanted.size)
   )
 }
+
+/** Weak ones say nothing about bytes. */
+const strongTag = (header: string | undefined): string | undefined => (header?.startsWith('"') ? header : undefined)
 
 const wrongSize = (what: string, actual: number, size: number): RuntimeError =>
   new RuntimeError('failed-precondition', `Registry sends ${actual} bytes for ${what}, the manifest says ${size}`)

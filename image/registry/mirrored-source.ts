@@ -57,7 +57,7 @@ export class MirroredSource implements SignatureSource {
       const stream = await server.source.blob(descriptor, offset, signal, end)
       return {
         ...stream,
-        bytes: this.#watched(server, stream, end ?? descriptor.size),
+        bytes: this.#watched(server, stream, stream.end ?? descriptor.size),
         blame: () => this.#blame(server, descriptor.digest),
       }
     })

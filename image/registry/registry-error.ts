@@ -17,6 +17,13 @@ export class PassingFailure extends Error {
   }
 }
 
+/** The answer is another part than the one that was asked for: this server is better asked for the whole. */
+export class NotThatRange extends RuntimeError {
+  constructor(message: string) {
+    super('failed-precondition', message)
+  }
+}
+
 /** The kubelet recognises this failure by the first word. */
 export const unavailable = (message: string, cause?: unknown): RuntimeError =>
   new RuntimeError('registry-unavailable', `RegistryUnavailable: ${message}`, { cause })

@@ -50,6 +50,10 @@ export type Misdeed =
   | { readonly do: 'lie'; readonly body: Buffer; readonly headers?: Record<string, string> }
   /** The honest head, range included, with as many other bytes. */
   | { readonly do: 'spoil' }
+  /** The honest answer, but after so many bytes of the body it waits for the promise that this gives. */
+  | { readonly do: 'pause'; readonly afterBytes: number; readonly until: () => Promise<unknown> }
+  /** The honest answer with further headers. */
+  | { readonly do: 'say'; readonly headers: Record<string, string> }
   | { readonly do: 'reset' }
   | { readonly do: 'ignore-range' }
   | { readonly do: 'endless' }
@@ -81,6 +85,8 @@ export type RegistryAccess =
 
 export class TestRegistry implements AsyncDisposable {
   readonly requests: SeenRequest[] = []
+  /** Bytes of bodies that were sent after the honest head. */
+  bytesSent = 0
   access: RegistryAccess
   readonly #server: Server
   readonly #documents = new Map<string, BuiltDocument>()
@@ -163,6 +169,7 @@ export class TestRegistry implements AsyncDisposable {
     }
     if (misdeed?.do === 'endless') return endless(response)
     const answer = this.#answer({ method, url, headers, body, client: undefined }, misdeed?.do === 'ignore-range')
+    this.bytesSent += misdeed?.do === 'cut' ? Math.min(misdeed.afterBytes, answer.body.length) : answer.body.length
     await deliver(response, answer, misdeed)
   }
 
@@ -273,7 +280,7 @@ const bodyOf = ({ body }: Answer, misdeed: Misdeed | undefined): Buffer => {
 
 const deliver = async (response: ServerResponse, answer: Answer, misdeed: Misdeed | undefined): Promise<void> => {
   const body = bodyOf(answer, misdeed)
-  const extra = misdeed?.do === 'lie' ? misdeed.headers : {}
+  const extra = misdeed?.do === 'lie' || misdeed?.do === 'say' ? misdeed.headers : {}
   response.writeHead(answer.status, { 'content-length': body.length, ...answer.headers, ...extra })
   switch (misdeed?.do) {
     case 'cut':
@@ -284,6 +291,11 @@ const deliver = async (response: ServerResponse, answer: Answer, misdeed: Misdee
       return
     case 'stall':
       response.write(body.subarray(0, misdeed.afterBytes))
+      return
+    case 'pause':
+      response.write(body.subarray(0, misdeed.afterBytes))
+      await misdeed.until()
+      response.end(body.subarray(misdeed.afterBytes))
       return
     case 'slow':
       for (let at = 0; at < body.length && !response.destroyed; at += misdeed.pieceBytes) {

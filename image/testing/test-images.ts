@@ -29,6 +29,7 @@ export const testConfig: ImagesConfig = {
   tokenServices: undefined,
   registriesConf: '/nonexistent/registries.conf',
   certsDirs: [],
+  parts: { connections: 1, fromBytes: 0 },
   credentials: {
     authFiles: [],
     shareWithMirrors: {},
