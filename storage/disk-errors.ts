@@ -8,7 +8,7 @@ export const isDiskFault = (error: unknown): boolean =>
   isErrno(error instanceof RuntimeError ? error.cause : error, 'ENOSPC', 'EDQUOT', 'EROFS', 'EIO')
 
 /**
- * `error` as it is when it has a kind, resource-exhausted for a full disk, internal otherwise. `what` starts the message;
+ * `error` as it is when it has a kind, resource-exhausted for a full disk, unavailable for a broken one, internal otherwise. `what` starts the message;
  * `directory` is where it happened, so that a want of inodes can be told from a want of room.
  */
 export const asDiskError = (error: unknown, what: string, directory?: string): RuntimeError => {

@@ -65,7 +65,7 @@ for (const [name, { snapshots, base = linux, isMapped = false, readonly = false,
   describe(`${name}, when it fails`, () => {
     for (const call of calls)
       for (const [code, kind] of [
-        ['EIO', 'internal'],
+        ['EIO', 'unavailable'],
         ['ENOSPC', 'resource-exhausted'],
       ] as const)
         it(`with ${code} at ${call}, leaves nothing`, async (t) => {
