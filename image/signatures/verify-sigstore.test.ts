@@ -49,6 +49,16 @@ suite('a signature by a key', () => {
     })
   }
 
+  test('is none the worse for timestamps that no policy can speak of', async () => {
+    const bundle: { verificationMaterial: object } = JSON.parse(bundleOf({ payload: statementOf(digest), key, log }))
+    const timestampVerificationData = {
+      rfc3161Timestamps: [{ signedTimestamp: Buffer.from('any').toString('base64') }],
+    }
+    const stamped = { ...bundle, verificationMaterial: { ...bundle.verificationMaterial, timestampVerificationData } }
+    const claims = await verifyBundle(JSON.stringify(stamped), by(byKeys(key), log))
+    assert.deepEqual(claims, [{ digest, reference: undefined }])
+  })
+
   test('is bad by another key, or for other bytes', async () => {
     await refused(verifyCosign(signClaim(claim, key), by(byKeys(other))), /no key of the policy/)
     const payload = claimOf('quay.io/team/app', digestOf('another')).toString('base64')
