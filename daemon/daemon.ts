@@ -10,6 +10,7 @@ import { messageOf, RuntimeError } from '#proto/errors.ts'
 import type { Log } from '#proto/log.ts'
 import { KeyedLock } from '#storage/keyed-lock.ts'
 import { SingleFlight } from '#storage/single-flight.ts'
+import { SlowLooks } from '#storage/slow-looks.ts'
 import { openStorage } from '#storage/storage.ts'
 import { checkNode } from './check/check-node.ts'
 import { type RunCheck, serveChecks } from './check/serve-checks.ts'
@@ -57,10 +58,14 @@ export interface Daemon {
   readonly followers: Omit<Followers, 'setLogLevel'>
   /** Whether images are being brought here. */
   isBusy(): boolean
+  /** What calls bring about besides their answers. */
+  readonly slowLooks: SlowLooks
   /** Let calls in flight end, for at most ten seconds, and go. Containers are not touched. */
   close(): Promise<void>
 }
 
+/** Files of operators are looked at that often, in case the kernel's notices of changes fail. */
+const filesEveryMs = 5_000
 const closeGraceMs = 10_000
 const abortGraceMs = 3_000
 /** A shell that somebody left open ends with the daemon; what is about to end may do so. */
@@ -98,6 +103,7 @@ export async function startDaemon(
   // One array for the life of the daemon: its content follows the configuration.
   const insecureRegistries = [...config.image.insecureRegistries]
   const eventLoopLag = new EventLoopLag()
+  const slowLooks = new SlowLooks()
   const images = await openImages({
     storage,
     root: paths.images,
@@ -107,6 +113,7 @@ export async function startDaemon(
     log: log.child({ part: 'image' }),
     inUse: (id) => containers.all().some(({ record }) => usesImage(record, id)),
     during: () => eventLoopLag.measure(),
+    repeat: slowLooks.every(filesEveryMs),
   })
   const network = openPodNetwork({
     configDir: config.network.configDir,
@@ -116,6 +123,7 @@ export async function startDaemon(
     waitMs: config.network.waitSeconds * 1000,
     log: log.child({ part: 'network' }),
     linux,
+    repeat: slowLooks.every(filesEveryMs),
   })
   const program = monitorProgram(config.monitor)
   const base: Omit<Parts, 'streaming'> = {
@@ -156,6 +164,7 @@ export async function startDaemon(
     stops: new StopRaces(),
     eventClock: new OrderedClock(),
     eventLoopLag,
+    slowLooks,
     stats: new Stats({ config, containers, linux, log, paths, sandboxes }),
     swept: { directories: 0, rootfs: 0 },
   }
@@ -181,6 +190,7 @@ export async function startDaemon(
   log.info('Listening', { socket: config.listen })
   parts.spares.refill()
   return {
+    slowLooks,
     followers: {
       setRuntimes: (fresh) => handlers.replace(fresh),
       setStreaming: (fresh) => streaming.reload(fresh),

@@ -4,10 +4,11 @@
  */
 import { getHeapStatistics, setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
+import type { Daemon } from './daemon.ts'
 
 /** What is needed to start is garbage right after it. */
 const afterStartMs = 700
-const intervalMs = 10_000
+const afterCallMs = 10_000
 
 /** What may be allocated between collections: seconds of a busy node, a minute of a quiet one. */
 const allocatedBytes = 8 * 1024 * 1024
@@ -16,23 +17,24 @@ const allocatedBytes = 8 * 1024 * 1024
 const putOffMs = 60_000
 
 /**
- * Begins the collections; they end with the process. Figures in docs/decisions/0007-daemon-memory.md.
+ * Begins the collections, which follow calls; they end with the process. Figures in docs/decisions/0007-daemon-memory.md.
  * @param isBusy whether much is being done, so that it had better wait: nobody is answered during a collection
  */
-export function giveBackMemory(isBusy: () => boolean): void {
+export function giveBackMemory({ isBusy, slowLooks }: Pick<Daemon, 'isBusy' | 'slowLooks'>): void {
   setFlagsFromString('--expose-gc')
   const gc: unknown = runInNewContext('gc')
   if (typeof gc !== 'function') return
   let collectedAt = 0
   let lookedAt = performance.now()
   const collect = () => {
-    if (isBusy() && performance.now() - lookedAt < putOffMs) return
+    if (isBusy() && performance.now() - lookedAt < putOffMs) return true
     lookedAt = performance.now()
     const { total_allocated_bytes: allocated } = getHeapStatistics()
-    if (allocated < collectedAt + allocatedBytes) return
+    if (allocated < collectedAt + allocatedBytes) return false
     collectedAt = allocated
     gc({ type: 'major', execution: 'sync', flavor: 'last-resort' })
+    return false
   }
   setTimeout(collect, afterStartMs).unref()
-  setInterval(collect, intervalMs).unref()
+  slowLooks.every(afterCallMs)(collect)
 }

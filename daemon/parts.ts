@@ -6,6 +6,7 @@ import type { Linux } from '#linux/linux.ts'
 import type { Log } from '#proto/log.ts'
 import type { KeyedLock } from '#storage/keyed-lock.ts'
 import type { SingleFlight } from '#storage/single-flight.ts'
+import type { SlowLooks } from '#storage/slow-looks.ts'
 import type { Storage } from '#storage/storage.ts'
 import type { Config } from './config/schema.ts'
 import type { ContainerStore } from './container/container.ts'
@@ -77,6 +78,8 @@ export interface Parts {
   readonly eventClock: OrderedClock
   /** How long nobody is answered while images come. */
   readonly eventLoopLag: EventLoopLag
+  /** What calls bring about besides their answers. */
+  readonly slowLooks: SlowLooks
   /** What statistics remember between two questions. */
   readonly stats: Stats
   readonly swept: Swept

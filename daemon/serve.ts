@@ -38,7 +38,7 @@ export async function serve({ flags }: CommandLine): Promise<void> {
     followers: { ...daemon.followers, setLogLevel: (level) => log.setLevel(level) },
     log,
   })
-  giveBackMemory(daemon.isBusy)
+  giveBackMemory(daemon)
   supervisor.ready()
   await asked
   supervisor.stopping()

@@ -7,12 +7,18 @@ import { suite, type TestContext, test } from 'node:test'
 import { linux } from '#linux/linux.ts'
 import { isKind } from '#proto/errors.ts'
 import { silentLog } from '#proto/log.ts'
+import type { Repeat } from '#storage/slow-looks.ts'
 import { openStorage } from '#storage/storage.ts'
 import { describeTree } from '#storage/testing/temporary-storage.ts'
 import { openImages } from './image-store.ts'
 import { buildImage, buildLayer } from './testing/image-builder.ts'
 import { TestRegistry } from './testing/registry.ts'
 import { quickTiming, testConfig } from './testing/test-images.ts'
+
+const repeat: Repeat = (look) => {
+  const timer = setInterval(look, 500)
+  return () => clearInterval(timer)
+}
 
 const openAt = async (root: string, additional: readonly string[] = []) => {
   const storage = await openStorage({
@@ -30,6 +36,7 @@ const openAt = async (root: string, additional: readonly string[] = []) => {
     inUse: () => false,
     timing: quickTiming,
     config: testConfig,
+    repeat,
   })
   return { storage, images, close: () => images.close().then(() => storage.close()) }
 }

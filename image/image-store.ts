@@ -38,7 +38,6 @@ export type { ImageRecord, RunnableImage } from './image-record.ts'
 export type { OpenImages, PullRequest } from './images-input.ts'
 export type { OperationSnapshot } from './operations.ts'
 
-const LOOK_MS = 5_000
 /** Downloads of all pulls at one time; each may use fewer. */
 const ALL_DOWNLOADS = 6
 /** Connections of all pulls beside the first one of each download. */
@@ -72,7 +71,7 @@ export class Images {
   readonly #trust: Trust
   readonly #isPinned: (image: ImageRecord) => boolean
   /** Readers who must not wait see a changed configuration a little later than pulls do. */
-  readonly #looking: NodeJS.Timeout
+  readonly #endLooking: () => void
 
   /**
    * @param lookAround brings what others may change up to date
@@ -93,7 +92,7 @@ export class Images {
       registries.refresh()
       await lookAround().catch((error) => log.warn('Cannot look at image stores', { why: messageOf(error) }))
     }
-    this.#looking = setInterval(() => void look(), LOOK_MS).unref()
+    this.#endLooking = input.repeat?.(() => void look()) ?? (() => {})
     this.#isPinned = pinnedBy(config.pinned)
     const http = { exchange: this.#exchange, timing }
     this.#trust = new Trust({ settings: config.signatures, evidence, http, log })
@@ -243,7 +242,7 @@ export class Images {
   async close(): Promise<void> {
     const reason = new RuntimeError('cancelled', 'The image store is closing')
     this.#closed.abort(reason)
-    clearInterval(this.#looking)
+    this.#endLooking()
     await this.#joined.stop(reason)
     this.#exchange.close()
   }

@@ -2,6 +2,7 @@
 
 import type { Linux } from '#linux/linux.ts'
 import type { Log } from '#proto/log.ts'
+import type { Repeat } from '#storage/slow-looks.ts'
 import type { Storage } from '#storage/storage.ts'
 import type { RegistryAuth } from './credentials/credentials.ts'
 import type { ImageId } from './image-id.ts'
@@ -22,6 +23,8 @@ export interface OpenImages {
   readonly inUse: (id: ImageId) => boolean
   /** Called when a pull or load begins; what it gives is disposed of when that ends. */
   readonly during?: () => Disposable
+  /** Has others' files looked at, for readers who must not wait: they see a change a little later than pulls do. */
+  readonly repeat?: Repeat
   /** This host's, unless given. */
   readonly platform?: Platform
   readonly timing?: Timing

@@ -57,14 +57,14 @@ function commandLine(pid: number): string[] {
   }
 }
 
-type SilenceNeeds = Pick<Parts, 'containers' | 'linux' | 'log' | 'sandboxes' | 'sandboxInits' | 'watches'>
+type SilenceNeeds = Pick<Parts, 'containers' | 'linux' | 'log' | 'sandboxes' | 'sandboxInits' | 'slowLooks' | 'watches'>
 
 interface Watched {
   readonly init: ProcessIdentity
   readonly client: MonitorClient
 }
 
-/** Looks every now and then for monitors that owe word of an end. @returns how to end the looking */
+/** Looks every now and then, and again where one is suspected, for monitors that owe word of an end. @returns how to end the looking */
 export function endSilentMonitors(needs: SilenceNeeds): () => void {
   let suspects = new Set<MonitorClient>()
   const look = () => {
@@ -76,9 +76,9 @@ export function endSilentMonitors(needs: SilenceNeeds): () => void {
       if (identity) needs.linux.signalProcess(identity, SIGKILL)
     }
     suspects = new Set(silent.map(({ client }) => client))
+    return suspects.size > 0
   }
-  const timer = setInterval(look, silentMs).unref()
-  return () => clearInterval(timer)
+  return needs.slowLooks.every(silentMs)(look)
 }
 
 function watched({ containers, sandboxes, sandboxInits, watches }: SilenceNeeds): Watched[] {

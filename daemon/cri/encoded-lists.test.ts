@@ -25,7 +25,7 @@ test('a list tells the state of now, though its items are encoded once', async (
   const { listPodSandbox } = encodedLists(
     { sandboxes, containers: sandboxes as never },
     unary,
-    streamingCalls(silentLog),
+    streamingCalls(silentLog, () => {}),
   )
   const list = async () => {
     listPodSandbox({ request: { filter: undefined } } as never, () => {})

@@ -10,7 +10,7 @@ async function levelOf(rpc: string, error: Error): Promise<string> {
   const levels: string[] = []
   const log = { ...silentLog, debug: () => levels.push('debug'), info: () => levels.push('info') }
   const call: Partial<ServerUnaryCall<object, object>> = { request: {}, getPath: () => `/runtime.v1/${rpc}` }
-  const handler = unaryCalls({ ...log, child: () => silentLog })<object, object>(() => Promise.reject(error))
+  const handler = unaryCalls({ ...log, child: () => silentLog }, () => {})<object, object>(() => Promise.reject(error))
   await new Promise<void>((resolve) =>
     handler({ ...call, once: () => call } as unknown as ServerUnaryCall<object, object>, () => resolve()),
   )

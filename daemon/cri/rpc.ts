@@ -9,11 +9,12 @@ export type Adapter<Req, Res> = (request: Req, signal: AbortSignal) => Promise<R
 
 export type Unary = <Req, Res>(adapter: Adapter<Req, Res>) => handleUnaryCall<Req, Res>
 
-/** A maker of handlers that log to `log`. */
+/** A maker of handlers that log to `log`, and say that somebody calls. */
 export const unaryCalls =
-  (log: Log): Unary =>
+  (log: Log, called: () => void): Unary =>
   (adapter) =>
   (call, callback) => {
+    called()
     const rpc = call.getPath().split('/').at(-1) ?? call.getPath()
     const began = performance.now()
     const report = (outcome: string, level: 'debug' | 'info') =>

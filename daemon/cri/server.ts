@@ -28,8 +28,9 @@ export async function serveCri(parts: Parts, listen: string): Promise<CriServer>
     'grpc.max_concurrent_streams': maxCallsAtOnce,
     'grpc.enable_channelz': 0,
   })
-  const unary = unaryCalls(parts.log)
-  const streaming = streamingCalls(parts.log)
+  const called = () => parts.slowLooks.called()
+  const unary = unaryCalls(parts.log, called)
+  const streaming = streamingCalls(parts.log, called)
   const events = openEventStream(parts)
   addService(server, runtimeDefinition(), {
     ...runtimeService(parts, unary),

@@ -10,11 +10,12 @@ export type StreamAdapter<Req, Res> = (request: Req) => Iterable<Res> | AsyncIte
 
 export type Streaming = <Req, Res>(adapter: StreamAdapter<Req, Res>) => handleServerStreamingCall<Req, Res>
 
-/** A maker of handlers that log to `log`. */
+/** A maker of handlers that log to `log`, and say that somebody calls. */
 export const streamingCalls =
-  (log: Log): Streaming =>
+  (log: Log, called: () => void): Streaming =>
   (adapter) =>
   (call) => {
+    called()
     const rpc = call.getPath().split('/').at(-1) ?? call.getPath()
     const ending = new AbortController()
     call.once('cancelled', () => ending.abort())

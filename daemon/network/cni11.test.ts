@@ -54,7 +54,7 @@ test('a plugin that hangs at STATUS keeps nobody waiting, and is asked again', a
 
 test('older networks are not asked; another configuration is, before it counts as ready', async (t) => {
   const { fake, open } = setup(t, { one: {}, two: {} })
-  const network = open({ pauses: QUICK, pollMs: 50 })
+  const network = open({ pauses: QUICK })
   assert.deepEqual(network.ready(), { ok: true })
   fake.plugin('one', { STATUS: [{ do: 'error', code: 50, msg: 'not yet' }] })
   fake.config('10-fake.conflist', chain11('one'))

@@ -6,6 +6,7 @@
 import { messageOf } from '#proto/errors.ts'
 import type { Log } from '#proto/log.ts'
 import { KeyedLock } from '#storage/keyed-lock.ts'
+import type { Repeat } from '#storage/slow-looks.ts'
 import { type AttachStages, attachSandbox } from './attach-sandbox.ts'
 import type { PodAttachment } from './attachment.ts'
 import { openAttachmentRecords } from './attachment-records.ts'
@@ -49,8 +50,8 @@ export interface PodNetworkOptions {
   nft?: Nft
   /** How long one plugin may take. */
   timeoutMs?: Partial<Record<CniVerb, number>>
-  /** How often the configuration is looked at even when no event says so. */
-  pollMs?: number
+  /** Has the configuration looked at even when no event says so. */
+  repeat?: Repeat
   /** How long `untilReady` waits. */
   waitMs?: number
   /** The pauses between questions for STATUS, and between tries to detach. */
@@ -111,13 +112,13 @@ const unfinishedCalls = ({ records }: NetworkParts): Unfinished => {
 
 /** Opens the pod network. Needs no configuration to be there yet. */
 export const openPodNetwork = (options: PodNetworkOptions): PodNetwork => {
-  const { configDir, binDirs, cacheDir, log, linux, pollMs, pauses = {} } = options
+  const { configDir, binDirs, cacheDir, log, linux, repeat = () => () => {}, pauses = {} } = options
   let status: PluginStatus | undefined
   const watched = watchConfig({
     configDir,
     binDirs,
     log,
-    ...(pollMs !== undefined && { pollMs }),
+    repeat,
     changed: () => status?.configMayHaveChanged(),
   })
   const hostPorts = openHostPorts({

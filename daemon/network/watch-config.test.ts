@@ -3,12 +3,25 @@ import { mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { silentLog } from '#proto/log.ts'
+import type { Repeat } from '#storage/slow-looks.ts'
 import { chain, type FakeNetwork, fakeNetwork } from './testing/fake-network.ts'
 import { type WatchedConfig, watchConfig } from './watch-config.ts'
 
+const often =
+  (ms: number): Repeat =>
+  (look) => {
+    const timer = setInterval(look, ms)
+    return () => clearInterval(timer)
+  }
+
 /** `pollMs` far away unless the test is about polling: what comes must then come from events. */
 const watched = (t: TestContext, fake: FakeNetwork, pollMs = 600_000): WatchedConfig => {
-  const watch = watchConfig({ configDir: fake.configDir, binDirs: [fake.binDir], log: silentLog, pollMs })
+  const watch = watchConfig({
+    configDir: fake.configDir,
+    binDirs: [fake.binDir],
+    log: silentLog,
+    repeat: often(pollMs),
+  })
   t.after(() => watch.close())
   return watch
 }

@@ -2,6 +2,7 @@
 import { statSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Log } from '#proto/log.ts'
+import type { Repeat } from '#storage/slow-looks.ts'
 import {
   type ConfigScan,
   configFiles,
@@ -28,7 +29,7 @@ export interface WatchConfigOptions {
   configDir: string
   binDirs: readonly string[]
   log: Log
-  pollMs?: number
+  repeat: Repeat
   /** Called whenever there may be another configuration in effect. */
   changed?(): void
 }
@@ -58,7 +59,7 @@ const reasonFor = (
 }
 
 /** Reads the configuration and keeps it current until closed. Never throws for what the files hold. */
-export const watchConfig = ({ configDir, binDirs, log, pollMs, changed }: WatchConfigOptions): WatchedConfig => {
+export const watchConfig = ({ configDir, binDirs, log, repeat, changed }: WatchConfigOptions): WatchedConfig => {
   let signature: string | undefined
   let scan: ConfigScan = { config: undefined, skipped: [] }
   let problem: string | undefined = 'never looked'
@@ -85,7 +86,7 @@ export const watchConfig = ({ configDir, binDirs, log, pollMs, changed }: WatchC
   }
 
   refresh()
-  const watch = new DirectoryWatch(configDir, refresh, { log, ...(pollMs !== undefined && { pollMs }) })
+  const watch = new DirectoryWatch(configDir, refresh, { log, repeat })
   return {
     ready: () => (problem === undefined ? { ok: true } : { ok: false, reason: problem }),
     current: () => (problem === undefined ? scan.config : undefined),

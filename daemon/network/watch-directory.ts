@@ -1,21 +1,21 @@
 /**
  * Tells when something in a directory may have changed, whether or not the directory exists yet. Events are a hint that
- * makes it quick; the slow poll is what makes it certain, since inotify watches die silently with their directory and
+ * makes it quick; looking every now and then is what makes it certain, since inotify watches die silently with their directory and
  * can be exhausted.
  */
 import { type FSWatcher, statSync, watch } from 'node:fs'
 import { dirname } from 'node:path'
 import { messageOf } from '#proto/errors.ts'
 import type { Log } from '#proto/log.ts'
+import type { Repeat } from '#storage/slow-looks.ts'
 
 /** Events come in bursts: an installer writes, renames and chmods. */
 const DEBOUNCE_MS = 100
 
-const POLL_MS = 5000
-
 export interface WatchOptions {
   log: Log
-  pollMs?: number
+  /** Has it looked at without an event. */
+  repeat: Repeat
 }
 
 /** The directory itself, or the nearest one above it that exists. */
@@ -35,23 +35,23 @@ export class DirectoryWatch {
   readonly #dir: string
   readonly #log: Log
   readonly #changed: () => void
-  readonly #poll: NodeJS.Timeout
+  readonly #endLooking: () => void
   #watcher: FSWatcher | undefined
   #watched: string | undefined
   #soon: NodeJS.Timeout | undefined
   #isDegraded = false
 
-  /** Calls `changed` some time after anything may have changed, and every `pollMs` anyway. */
-  constructor(dir: string, changed: () => void, { log, pollMs = POLL_MS }: WatchOptions) {
+  /** Calls `changed` some time after anything may have changed, and whenever it is looked at. */
+  constructor(dir: string, changed: () => void, { log, repeat }: WatchOptions) {
     this.#dir = dir
     this.#log = log
     this.#changed = changed
-    this.#poll = setInterval(() => this.#look(), pollMs).unref()
+    this.#endLooking = repeat(() => this.#look())
     this.#arm()
   }
 
   close(): void {
-    clearInterval(this.#poll)
+    this.#endLooking()
     clearTimeout(this.#soon)
     this.#disarm()
   }

@@ -52,12 +52,16 @@ const TLS_PERIOD_MS = 30_000
 const ABORT_GRACE_MS = 2_000
 const KEEP_ALIVE_MS = 30_000
 
+/** For a connection to say what it wants; for TLS also to be agreed on before. */
+const FIRST_REQUEST_MS = 10_000
+
 const LIMITS: ServerOptions = {
   // Requests come through proxies, which add to them.
   maxHeaderSize: 65_536,
-  headersTimeout: 10_000,
-  requestTimeout: 10_000,
-  connectionsCheckingInterval: 2_000,
+  // Node's own check of these would run every few seconds, whether or not there are connections.
+  headersTimeout: 0,
+  requestTimeout: 0,
+  connectionsCheckingInterval: 2 ** 31 - 1,
   keepAliveTimeout: 1_000,
   // Several reads of a pipe fit, so that each of them does not stop and start the reading.
   highWaterMark: 262_144,
@@ -72,6 +76,8 @@ class Server implements StreamingServer {
   readonly #sockets = new Set<Duplex>()
   /** Connections whose one request was answered; what follows it on the wire is not listened to. */
   readonly #answered = new WeakSet<Duplex>()
+  /** Ends connections that have not asked for anything yet. */
+  readonly #late = new WeakMap<Duplex, NodeJS.Timeout>()
   readonly #tls: TlsSource | undefined
   #requiresClient = false
   #tlsTimer: NodeJS.Timeout | undefined
@@ -88,7 +94,12 @@ class Server implements StreamingServer {
       const material = this.#tls.fresh(config.tls)
       this.#requiresClient = material?.requiresClient ?? false
       // Whether a certificate is required can change, so it is checked here and not by the handshake.
-      const clients = { requestCert: true, rejectUnauthorized: false, ALPNProtocols: ['http/1.1'] }
+      const clients = {
+        requestCert: true,
+        rejectUnauthorized: false,
+        ALPNProtocols: ['http/1.1'],
+        handshakeTimeout: FIRST_REQUEST_MS,
+      }
       const server = createTlsServer({ ...LIMITS, ...material?.options, ...clients })
       server.prependListener('secureConnection', (socket: TLSSocket) => this.#checkClient(socket))
       this.#http = server
@@ -98,6 +109,7 @@ class Server implements StreamingServer {
       this.#sockets.add(socket)
       socket.once('close', () => this.#sockets.delete(socket))
     })
+    this.#http.on(this.#tls ? 'secureConnection' : 'connection', (socket: Duplex) => this.#awaitUpgrade(socket))
     this.#http.on('request', (request: IncomingMessage, response: ServerResponse) => this.#answer(request, response))
     this.#http.on('upgrade', (...args: [IncomingMessage, Duplex, Buffer]) => void this.#upgrade(...args))
   }
@@ -164,6 +176,13 @@ class Server implements StreamingServer {
     socket.destroy()
   }
 
+  /** Ordinary requests are answered at once and end the connection: whoever is there after a while has not asked, or does not read. */
+  #awaitUpgrade(socket: Duplex): void {
+    const late = setTimeout(() => socket.destroy(), FIRST_REQUEST_MS).unref()
+    this.#late.set(socket, late)
+    socket.once('close', () => clearTimeout(late))
+  }
+
   /** Requests that are no upgrades never get anything but an explanation. */
   #answer(request: IncomingMessage, response: ServerResponse): void {
     this.#answered.add(request.socket)
@@ -176,6 +195,7 @@ class Server implements StreamingServer {
 
   async #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
     socket.on('error', () => {})
+    clearTimeout(this.#late.get(socket))
     if (this.#answered.has(socket)) {
       socket.destroy()
       return
