@@ -12,7 +12,7 @@ import {
   rmSync,
   writeFileSync,
 } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { getPriority, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, it, type TestContext } from 'node:test'
 import { gzipSync } from 'node:zlib'
@@ -103,6 +103,14 @@ for (const [name, program] of Object.entries({ 'as built': unpackProgram(), 'und
         pool.run(task(small, spoiled)),
         (error) => !(error instanceof WrongBlob) && isKind(error, 'failed-precondition'),
       )
+    })
+
+    it('goes behind us where there are not enough processors', async (t) => {
+      const before = new Set(childrenOf(process.pid))
+      const { pool, task } = setUp(t, { program })
+      await pool.run(task(small, gzipSync(small)))
+      const [pid = 0] = childrenOf(process.pid).filter((child) => !before.has(child))
+      assert.equal(getPriority(pid), Math.min(getPriority() + 5, 19))
     })
 
     it('has no network, no other process, few capabilities, and calls that fail', async (t) => {

@@ -1,4 +1,5 @@
 /** Entry of the process that unpacks layers, one at a time: everything in a layer is a stranger's, and here is all that reads it. */
+import { getPriority, setPriority } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { tryAgain, writeSome } from '#linux/descriptor.ts'
 import { sysError } from '#linux/sys.ts'
@@ -16,6 +17,9 @@ import type { FromUnpacker, ToUnpacker, UnpackedLayer, UnpackRequest } from './u
 import { isArchivesFault } from './worker-errors.ts'
 
 const REPLIES = 1
+/** The daemon feeds us and answers others meanwhile: it goes first where there are not enough processors. */
+const NICE = 5
+const LEAST_PRIORITY = 19
 const MAX_REQUEST_BYTES = 2 ** 20
 /** As unpack-process.ts hands them over. */
 const PLACES = { temp: 3, whole: 4, partial: 5 }
@@ -98,6 +102,7 @@ const WROTE_MUCH = Buffer.from(`${JSON.stringify({ is: 'wrote-much' } satisfies 
 const sayWroteMuch = (): void => void writeSome(REPLIES, WROTE_MUCH)
 
 const serve = async (): Promise<void> => {
+  setPriority(Math.min(getPriority() + NICE, LEAST_PRIORITY))
   const confinement = new ProcessConfinement(PLACES)
   let job: Job | undefined
   const start = async (request: UnpackRequest): Promise<void> => {
