@@ -2,14 +2,14 @@
 
 import assert from 'node:assert/strict'
 import { existsSync } from 'node:fs'
-import { chmod, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, readdir, readFile, readlink, rm, writeFile } from 'node:fs/promises'
 import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { status } from '@grpc/grpc-js'
 import { type ContainerConfig, type DeepPartial, LinuxContainerResources } from '#proto/generated/api.ts'
 import { type KernelLimits, kernelLimits } from './cgroup-files.ts'
-import { failsWith } from './cri-client.ts'
+import { CriError, failsWith } from './cri-client.ts'
 import { useWorld } from './harness.ts'
 import { untilExited } from './pods.ts'
 import { see } from './see.ts'
@@ -341,6 +341,17 @@ describe('refused system calls', () => {
   const script = 'unshare -U true 2>&1; unshare -U true 2>&1; echo went on; test -z "$WAIT" || sleep 100'
   const pod = (action: string) => ({ annotations: { 'io.kubernetes.cri-o.seccompNotifierAction': action } })
 
+  /** Sockets of the daemon that wait for a filter's listener. */
+  const waiting = async (): Promise<string[]> => {
+    const descriptors = await readdir(`/proc/${world.runtime.pid}/fd`)
+    const links = descriptors.map((fd) => readlink(`/proc/${world.runtime.pid}/fd/${fd}`).catch(() => ''))
+    const own = new Set((await Promise.all(links)).flatMap((link) => /^socket:\[(\d+)\]$/.exec(link)?.[1] ?? []))
+    const sockets = (await readFile('/proc/net/unix', 'utf8')).split('\n').map((line) => line.split(/ +/))
+    return sockets.flatMap(([, , , , , , inode = '', path = '']) =>
+      own.has(inode) && /\/[0-9a-f]{20}$/.test(path) ? [path] : [],
+    )
+  }
+
   it('are told where that is allowed, and refused all the same', async () => {
     const { lines, id } = await see(world, { name: 'told', script, handler: 'told', config: confined, pod: pod('log') })
     assert.match(lines.join('\n'), /Operation not permitted/)
@@ -378,6 +389,19 @@ describe('refused system calls', () => {
     assert.match(status?.message ?? '', /^Used refused system calls: (unshare|clone) \(\d+x\)/)
     assert.equal(status?.exitCode, 137)
     await world.assertNothingLeft()
+    assert.deepEqual(await waiting(), [])
+  })
+
+  it('are waited for until the container has ended, or could not be made', async () => {
+    const asked = { script: 'true', handler: 'told', config: confined, pod: pod('log') }
+    let during: string[] = []
+    const meanwhile = async () => {
+      during = await waiting()
+    }
+    await see(world, { ...asked, name: 'waited', meanwhile })
+    assert.equal(during.length, 1)
+    await assert.rejects(see(world, { ...asked, name: 'missing', command: ['/nowhere'] }), CriError)
+    assert.deepEqual(await waiting(), [])
   })
 
   it('in a word that nobody knows refuse the container', async () => {
