@@ -6,6 +6,7 @@ import { chown, mkdir, readFile, stat } from 'node:fs/promises'
 import { describe, it } from 'node:test'
 import { type ContainerConfig, type DeepPartial, NamespaceMode } from '#proto/generated/api.ts'
 import { readLog, removePod, untilExited } from '../pods.ts'
+import { openCommand, TRANSPORTS } from '../remote-command.ts'
 import { initPid, leftoversOf, type NodePod, run, startNodePod, useNode } from './node.ts'
 import { readCgroup, scopePath, systemctl } from './systemd.ts'
 
@@ -132,5 +133,18 @@ describe('a container on cgroup version 2', () => {
     const other = await startNodePod(node, 'after', IDLE)
     assert.equal((await run(node, other, 'cat', '/proc/irq/default_smp_affinity')).replace(/^0*/, ''), '3')
     await remove(other)
+  })
+
+  it('has a terminal for a command that wants one, in its own cgroup', async () => {
+    const pod = await startNodePod(node, 'terminal', IDLE)
+    for (const transport of TRANSPORTS) {
+      const asked = { tty: true, stdout: true }
+      const cmd = ['sh', '-c', 'tty; cat /proc/self/cgroup; exit 7']
+      const { url } = await node.cri.runtime.exec({ containerId: pod.containerId, cmd, ...asked })
+      const command = await openCommand(transport, url, asked)
+      assert.deepEqual(await command.ended, { code: 7 }, command.text())
+      assert.match(command.text(), /^\/dev\/pts\/\d\r+\n0::\/\r+\n$/)
+    }
+    await remove(pod)
   })
 })
