@@ -6,8 +6,8 @@
 
 import assert from 'node:assert/strict'
 import { randomInt } from 'node:crypto'
-import { existsSync, readdirSync } from 'node:fs'
-import { join } from 'node:path'
+import { existsSync, readdirSync, rmdirSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { before, describe, it } from 'node:test'
 import { inspect } from 'node:util'
 import { status } from '@grpc/grpc-js'
@@ -71,6 +71,8 @@ describe('the daemon', () => {
 
   const seen = new Map<string, number>()
   const slow: OddRequest[] = []
+  /** Cgroups that pods were asked to lie in: who asks makes them, and takes them away. */
+  const parents = new Set<string>()
   let slowestRefusal = 0
   let unsent = 0
 
@@ -105,6 +107,7 @@ describe('the daemon', () => {
     const config = changed(fullSandbox(await podConfig(world.site, `odd-${index}`), network), changes)
     const call = async () => {
       const { podSandboxId } = await world.cri.runtime.runPodSandbox({ config })
+      parents.add(config.linux?.cgroupParent ?? '')
       return () => removePod(world.cri, podSandboxId)
     }
     return Object.assign(call, { message: config })
@@ -158,6 +161,7 @@ describe('the daemon', () => {
     await assertNoHang()
     canary.assertUnharmed()
     assert.deepEqual(writtenApart(world.site, world.runtime.pid), [])
+    for (const parent of parents) if (parent !== world.site.cgroupParent) removeCgroups(parent, strangers)
     assert.deepEqual(strangeCgroups(), strangers)
     for (const { sandboxId } of lanes) await removePod(world.cri, sandboxId)
     await world.assertNothingLeft()
@@ -183,11 +187,32 @@ describe('the daemon', () => {
 
 const seconds = (began: number): string => `${((performance.now() - began) / 1000).toFixed(0)} s`
 
+const CGROUPS = '/sys/fs/cgroup'
+const hierarchies = (): string[] => {
+  const entries = readdirSync(CGROUPS, { withFileTypes: true })
+  return [CGROUPS, ...entries.filter((entry) => entry.isDirectory()).map(({ name }) => join(CGROUPS, name))]
+}
+
 /** Which cgroups that a text of a request could name are there. */
 function strangeCgroups(): string[] {
   const names = TEXTS.filter((text) => text.length < 100 && !text.includes('\0') && !/[/.]{1,2}$/.test(text))
-  const top = '/sys/fs/cgroup'
-  const hierarchies = readdirSync(top, { withFileTypes: true }).filter((entry) => entry.isDirectory())
-  const bases = [top, ...hierarchies.map(({ name }) => join(top, name))]
-  return bases.flatMap((base) => names.map((name) => join(base, name))).filter((place) => existsSync(place))
+  return hierarchies()
+    .flatMap((base) => names.map((name) => join(base, name)))
+    .filter((place) => existsSync(place))
+}
+
+/** Takes one away, with those it lies in, as far as it was not there before and nothing is in them. */
+function removeCgroups(parent: string, before: readonly string[]): void {
+  for (const base of hierarchies())
+    for (
+      let place = join(base, parent);
+      place.startsWith(`${base}/`) && !before.includes(place);
+      place = dirname(place)
+    )
+      try {
+        rmdirSync(place)
+      } catch {
+        // Somebody else's, or not of this hierarchy.
+        break
+      }
 }
