@@ -10,10 +10,11 @@ it('images whose daemon is killed anywhere, and again in the recovery, are whole
   const changes = await changesOf(story)
   const points = namedPoints(changes)
   let deaths = 0
-  for (const [name, places] of points)
+  let trials = 0
+  for (const places of points.values())
     for (const place of places) {
-      const { died, diedAgain, wrong } = await crashTrial(story, `${place}`, `${1 + (place % 40)}`)
-      assert.deepEqual(wrong, [], `killed before change ${place}, "${name}"`)
+      const { died, diedAgain, wrong } = await crashTrial(story, place, `${1 + (trials++ % 40)}`)
+      assert.deepEqual(wrong, [], `killed before "${place}"`)
       deaths += Number(died) + Number(diedAgain)
     }
   t.diagnostic(`${changes.length} changes, ${points.size} of different names, killed ${deaths} times`)

@@ -19,6 +19,7 @@ import type { Tree } from './snapshot/snapshot.ts'
 import { syncDirectory } from './sync-directory.ts'
 import type { Syncs } from './syncs.ts'
 import type { FixedUp } from './tar/fix-up.ts'
+import { MAX_LOOKS } from './tar/limits.ts'
 import type { WorkerPool } from './tar/worker-pool.ts'
 import type { Trash } from './trash.ts'
 import { addUsage, NO_USAGE, type Usage } from './tree/measure-tree.ts'
@@ -165,6 +166,7 @@ export class FixUpStore {
       })),
       lowerLinks: layers.at(-1)?.lowerLinks ?? [],
       maxBytes: Math.max(0, all - copied),
+      maxLooks: MAX_LOOKS,
       target: inRoot(tree),
     })
   }

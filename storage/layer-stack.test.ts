@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
 import fc from 'fast-check'
 import { lgetXattr } from '#linux/xattr.ts'
-import { archive, dir, type Forged, file, pax, symlink } from './tar/testing/tarsmith.ts'
+import { archive, dir, type Forged, file, hardlink, pax, symlink } from './tar/testing/tarsmith.ts'
 import { describeTree, temporaryStorage } from './testing/temporary-storage.ts'
 
 /** One layer of the model: a consistent tree, and marks. */
@@ -13,6 +13,8 @@ interface ModelLayer {
   entries: Map<string, { type: 'dir' | 'file' | 'link'; mode: number; uid: number }>
   whiteouts: Set<string>
   opaque: Set<string>
+  /** Hard links: a path, and which of the files that there are. Those that make sense are used. */
+  links: [string, number][]
   order: number[]
 }
 
@@ -58,9 +60,10 @@ const modelLayer: fc.Arbitrary<ModelLayer> = fc
     ),
     whiteouts: fc.array(path, { maxLength: 2 }),
     opaque: fc.array(fc.oneof(path, fc.constant('')), { maxLength: 1 }),
+    links: fc.array(fc.tuple(path, fc.nat(1000)), { maxLength: 6 }),
     order: fc.array(fc.nat(1000), { minLength: 12, maxLength: 12 }),
   })
-  .map(({ entries, whiteouts, opaque, order }) => {
+  .map(({ entries, whiteouts, opaque, links, order }) => {
     const marked = [...whiteouts, ...opaque.map((directory) => `${directory}/x`)]
     const needsDirectory = new Set([...entries.map(([name]) => name), ...marked].flatMap(parents))
     return {
@@ -69,11 +72,45 @@ const modelLayer: fc.Arbitrary<ModelLayer> = fc
       ),
       whiteouts: new Set(whiteouts),
       opaque: new Set(opaque),
+      links,
       order,
     }
   })
 
-const partsOf = ({ entries, whiteouts, opaque, order }: ModelLayer): Forged[] => {
+/** Those whose meaning does not depend on where they are among the other entries: to what the layers below show, and this one leaves alone. */
+const linksThatCount = (before: State, { entries, whiteouts, opaque, links }: ModelLayer): [string, string][] => {
+  const marked = [...whiteouts, ...[...opaque].map((directory) => (directory === '' ? 'x' : `${directory}/x`))]
+  const own = [...entries.keys(), ...marked]
+  const isDirectoryHere = (name: string): boolean => (entries.get(name)?.type ?? 'dir') === 'dir'
+  const isFree = (name: string): boolean => !own.some((other) => other === name || below(other, name))
+  const isHidden = (name: string): boolean =>
+    [name, ...parents(name)].some((at) => whiteouts.has(at)) || ['', ...parents(name)].some((at) => opaque.has(at))
+  const files = [...before].flatMap(([name, shown]) =>
+    shown.endsWith('dir') || isHidden(name) || !isFree(name) ? [] : [name],
+  )
+  const chosen: [string, string][] = []
+  for (const [path, nth] of links) {
+    const target = files[nth % files.length]
+    if (target === undefined || touches(path, target)) continue
+    const isApart = chosen.flat().every((other) => !touches(other, path) && !touches(other, target))
+    const fits = [...parents(path), ...parents(target)].every(isDirectoryHere)
+    if (isApart && fits && isFree(path)) chosen.push([path, target])
+  }
+  return chosen
+}
+
+const touches = (a: string, b: string): boolean => a === b || below(a, b) || below(b, a)
+
+/** After the other entries of the layer. */
+const applyLinks = (state: State, before: State, links: [string, string][]): void => {
+  for (const [path, target] of links) {
+    for (const parent of parents(path)) if (!state.get(parent)?.endsWith('dir')) state.set(parent, '0755 0:0 dir')
+    for (const other of state.keys()) if (below(other, path)) state.delete(other)
+    state.set(path, before.get(target) ?? '')
+  }
+}
+
+const partsOf = ({ entries, whiteouts, opaque, order }: ModelLayer, links: [string, string][]): Forged[] => {
   const parts: Forged[] = []
   for (const [name, { type, mode, uid }] of entries) {
     if (type === 'dir') parts.push(dir(name, { mode, uid }))
@@ -82,6 +119,7 @@ const partsOf = ({ entries, whiteouts, opaque, order }: ModelLayer): Forged[] =>
   }
   for (const name of whiteouts) parts.push(file(name.replace(/([^/]+)$/, '.wh.$1')))
   for (const name of opaque) parts.push(file(name === '' ? '.wh..wh..opq' : `${name}/.wh..wh..opq`))
+  for (const [path, target] of links) parts.push(hardlink(path, target))
   return parts
     .map((part, i) => ({ part, at: order[i] ?? 0 }))
     .sort((a, b) => a.at - b.at)
@@ -201,17 +239,27 @@ for (const driver of ['overlay', 'copy'] as const) {
   })
 
   describe(`${driver}: any stack of layers`, () => {
-    it('looks as if its layers had been applied in order', async () => {
+    it('looks as if its layers had been applied in order', async (t) => {
+      let linked = 0
       await fc.assert(
         fc.asyncProperty(fc.array(modelLayer, { minLength: 1, maxLength: 5 }), async (layers) => {
           const state: State = new Map()
-          for (const layer of layers) apply(state, layer)
-          const { lines } = await seen(layers.map(partsOf))
+          const archives: Forged[][] = []
+          for (const layer of layers) {
+            const before = new Map(state)
+            const links = linksThatCount(before, layer)
+            apply(state, layer)
+            applyLinks(state, before, links)
+            archives.push(partsOf(layer, links))
+            linked += links.length
+          }
+          const { lines } = await seen(archives)
           await temporary.storage.rootfs.remove(`c${count}`)
           assert.deepEqual(lines.slice(1).sort(), [...state].map(([name, rest]) => `./${name} ${rest}`).sort())
         }),
         { numRuns: 60 },
       )
+      t.diagnostic(`${linked} hard links to lower layers`)
     })
   })
 }

@@ -74,6 +74,19 @@ describe('openStorage()', () => {
   })
 })
 
+describe('a storage', () => {
+  it('goes on deleting what was being removed, also when nothing else goes', async (t) => {
+    const temporary = await temporaryStorage(t)
+    await temporary.storage.close()
+    mkdirSync(join(temporary.root, 'trash/half/diff'), { recursive: true })
+    const { swept } = temporary.storage.counters()
+    await temporary.reopen()
+    assert.equal(temporary.storage.counters().swept, swept + 1)
+    await temporary.storage.trashEmptied()
+    assert.deepEqual(namesIn(temporary.root, 'trash'), [])
+  })
+})
+
 describe('a layer', () => {
   it('is there after a restart, with its numbers', async (t) => {
     const temporary = await temporaryStorage(t)

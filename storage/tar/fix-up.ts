@@ -11,7 +11,6 @@ import { toBytes } from '../tree/bytes.ts'
 import { roomKeeper } from '../tree/keep-room.ts'
 import { copyXattrs } from './copy-xattrs.ts'
 import { setTimes, timeOf } from './file-times.ts'
-import { MAX_LOOKS } from './limits.ts'
 import { linkBelow } from './link-below.ts'
 import { tooMuch } from './refused.ts'
 import { join, type PathInLayer, parentOf, ROOT } from './safe-path.ts'
@@ -26,6 +25,8 @@ export interface FixUpRequest {
   readonly lowerLinks: readonly LowerLink[]
   /** The most that may be copied for them. */
   readonly maxBytes: number
+  /** The most files that may be looked at. */
+  readonly maxLooks: number
   /** An empty directory. */
   readonly target: string
 }
@@ -61,8 +62,8 @@ const DIRECTORY_BYTES = 4096
 
 /** Throws failed-precondition for links to nothing, resource-exhausted for what takes too long or too much room. */
 export const fixUp = (request: FixUpRequest, checkpoint: () => void): FixedUp => {
-  const { layers, lowerLinks, maxBytes, target } = request
-  const looking = bounded(checkpoint)
+  const { layers, lowerLinks, maxBytes, maxLooks, target } = request
+  const looking = bounded(maxLooks, checkpoint)
   const stack = layers
     .map(({ tree, implicit }) => new LayerView(tree, new Set(implicit as PathInLayer[]), looking))
     .reverse()
@@ -93,12 +94,12 @@ export const fixUp = (request: FixUpRequest, checkpoint: () => void): FixedUp =>
 }
 
 /** A stack of many layers, each with many directories of many parts, would keep a thread busy for days. */
-const bounded = (checkpoint: () => void): (() => void) => {
+const bounded = (maxLooks: number, checkpoint: () => void): (() => void) => {
   let looks = 0
   return () => {
     looks += 1
     if (looks % 1000 === 0) checkpoint()
-    if (looks > MAX_LOOKS)
+    if (looks > maxLooks)
       throw tooMuch('Layers leave so many directories to the layers below that nobody can wait for it')
   }
 }

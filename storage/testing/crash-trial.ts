@@ -67,13 +67,13 @@ export const changesOf = (story: CrashStory): Promise<readonly string[]> =>
     return changes
   })
 
-/** Where each of the names occurs first and last: what is there once and what is there often. */
-export const namedPoints = (changes: readonly string[]): ReadonlyMap<string, readonly number[]> =>
+/** By name, its first and its last occurrence. */
+export const namedPoints = (changes: readonly string[]): ReadonlyMap<string, readonly DeathPoint[]> =>
   new Map(
-    [...new Set(changes)].map((name) => [
-      name,
-      [...new Set([changes.indexOf(name), changes.lastIndexOf(name)])].map((index) => index + 1),
-    ]),
+    [...new Set(changes)].map((name) => {
+      const count = changes.filter((other) => other === name).length
+      return [name, [...new Set([1, count])].map((nth) => `${name}#${nth}`)]
+    }),
   )
 
 const inDirectory = async <T>(use: (root: string) => Promise<T>): Promise<T> => {

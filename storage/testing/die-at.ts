@@ -7,7 +7,7 @@ import { syncBuiltinESMExports } from 'node:module'
 import { UnpackPool } from '../tar/unpack-pool.ts'
 import { WorkerPool } from '../tar/worker-pool.ts'
 
-/** "37": before the 37th change. "unpack 5": 5 ms after a job of that name began. "": never. */
+/** "37": before the 37th change. "sync storage/layers#2": before the second one of that name. "unpack 5": 5 ms after a job of that name began. "": never. */
 export type DeathPoint = string
 
 const WITH_PATH = ['mkdir', 'rename', 'link', 'unlink', 'rmdir', 'rm', 'chmod']
@@ -19,17 +19,20 @@ type Any = any
 /** @returns the changes so far, each by a name such as "rename temp/layer-* layers/sha256-*" */
 export const dieAt = async (root: string, point: DeathPoint): Promise<() => string[]> => {
   const die = (): void => void process.kill(process.pid, 'SIGKILL')
-  const nth = Number.parseInt(point, 10)
+  const nth = /^\d+$/.test(point) ? Number(point) : undefined
+  const [, named, which] = /^(.*)#(\d+)$/.exec(point) ?? []
   const changes: string[] = []
-  const change = (name: string, paths: unknown[]): void => {
-    changes.push([name.replace(/Sync$/, ''), ...paths.map((path) => placeOf(root, path))].join(' '))
+  const noted = (name: string, paths: unknown[]): void => {
+    const change = [name.replace(/Sync$/, ''), ...paths.map((path) => placeOf(root, path))].join(' ')
+    changes.push(change)
     if (changes.length === nth) die()
+    if (change === named && changes.filter((other) => other === named).length === Number(which)) die()
   }
   const before = (target: Any, name: string, isOurs: (args: Any[]) => boolean): void => {
     const original = target[name]
     target[name] = function (this: Any, ...args: Any[]) {
       if (isOurs(args))
-        change(name, typeof this?.fd === 'number' ? [pathOfOpen(this.fd)] : args.filter((path) => isBelow([path])))
+        noted(name, typeof this?.fd === 'number' ? [pathOfOpen(this.fd)] : args.filter((path) => isBelow([path])))
       return original.apply(this, args)
     }
   }
