@@ -30,12 +30,20 @@ export async function removeSandbox(
   operation.enter('reply')
 }
 
+/** A pod may have thousands that have ended: all at once they would keep everybody else waiting. */
+const AT_ONCE = 16
+
 async function removeContainers(
   needs: RemoveSandboxNeeds,
   id: SandboxId,
   signal: AbortSignal | undefined,
 ): Promise<void> {
   const own = needs.containers.all().filter(({ record }) => record.sandboxId === id)
-  const outcomes = await Promise.allSettled(own.map((container) => remove(needs, container, signal)))
-  for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason
+  const left = own.values()
+  const failures: unknown[] = []
+  const inTurn = async () => {
+    for (const container of left) await remove(needs, container, signal).catch((error) => failures.push(error))
+  }
+  await Promise.all(Array.from({ length: AT_ONCE }, inTurn))
+  if (failures.length > 0) throw failures[0]
 }
