@@ -1,27 +1,17 @@
 /**
  * The directory a layer is unpacked into, and what is known about it: which directories exist, which of them the archive
- * never described, which names are whiteouts. Resolves symbolic links itself, inside the layer, so that the confinement
- * of the thread is the second line of defence and not the only one.
+ * never described, which names are whiteouts. Symbolic links are resolved by resolve-in-layer.ts, never by the kernel.
  */
-import {
-  chmodSync,
-  chownSync,
-  linkSync,
-  lstatSync,
-  mkdirSync,
-  readlinkSync,
-  rmdirSync,
-  type Stats,
-  unlinkSync,
-} from 'node:fs'
+import { chmodSync, chownSync, linkSync, lstatSync, mkdirSync, rmdirSync, unlinkSync } from 'node:fs'
 import { isErrno } from '#linux/errno.ts'
 import { mknod } from '#linux/mknod.ts'
 import { toBytes } from '../tree/bytes.ts'
 import { walkTree } from '../tree/walk-tree.ts'
 import { setTimes } from './file-times.ts'
-import { MAX_LINKS_FOLLOWED, MAX_PATH_BYTES, type UnpackLimits } from './limits.ts'
+import type { UnpackLimits } from './limits.ts'
 import type { Timestamp } from './pax.ts'
 import { refused, shown, tooMuch } from './refused.ts'
+import { type KnownOfLayer, resolveInLayer } from './resolve-in-layer.ts'
 import { baseOf, join, type PathInLayer, parentOf, ROOT } from './safe-path.ts'
 import type { LowerLink } from './unpack-messages.ts'
 
@@ -52,6 +42,15 @@ export class LayerTree {
   inodes = 1
   /** The layer hides everything below it. */
   opaqueRoot = false
+
+  readonly #leaving: KnownOfLayer = {
+    isDirectory: (place) => this.#directories.has(place),
+    isWhiteout: (place) => this.#whiteouts.has(place),
+  }
+  readonly #making: KnownOfLayer = {
+    ...this.#leaving,
+    makeDirectory: (place) => this.#makeDirectory(place, { own: false, mode: 0o755, mtime: this.#now }),
+  }
 
   /** The thread's root must be an empty directory. */
   constructor(limits: UnpackLimits) {
@@ -183,47 +182,9 @@ export class LayerTree {
     return this.#directories.has(parent) ? path : join(this.#resolve(parent, true), baseOf(path))
   }
 
-  /** Walks to a directory through this layer's links. Missing directories are made; unless `create` the rest is left as it is, for the layers below. */
+  /** Missing directories are made; unless `create` the rest is left as it is, for the layers below. */
   #resolve(path: PathInLayer, create: boolean): PathInLayer {
-    let links = 0
-    let current = ROOT
-    const rest = path.split('/').reverse()
-    for (let part = rest.pop(); part !== undefined; part = rest.pop()) {
-      if (part === '' || part === '.') continue
-      if (part === '..') {
-        current = parentOf(current)
-        continue
-      }
-      const next = join(current, part)
-      if (this.#directories.has(next)) {
-        current = next
-        continue
-      }
-      const target = this.#linkAt(next, path, create)
-      if (target === undefined) {
-        current = next
-        continue
-      }
-      links += 1
-      if (links > MAX_LINKS_FOLLOWED) throw refused(`Archive has too many links on the way to ${shown(path)}`)
-      if (target.startsWith('/')) current = ROOT
-      rest.push(...target.split('/').reverse())
-    }
-    return current
-  }
-
-  /** What the link at `place` says; undefined when a directory is there now. */
-  #linkAt(place: PathInLayer, wanted: PathInLayer, create: boolean): string | undefined {
-    if (place.length > MAX_PATH_BYTES)
-      throw refused(`Archive has links that make the name of ${shown(wanted)} too long`)
-    const bytes = absolute(place)
-    const stat: Stats | undefined = lstatSync(bytes, { throwIfNoEntry: false })
-    if (stat?.isSymbolicLink()) return readlinkSync(bytes, 'latin1')
-    if (stat === undefined && !create) return undefined
-    const isFree = stat === undefined || this.#whiteouts.has(place)
-    if (!isFree || !create) throw refused(`Archive has an entry ${shown(wanted)} below something that is no directory`)
-    this.#makeDirectory(place, { own: false, mode: 0o755, mtime: this.#now })
-    return undefined
+    return resolveInLayer(path, create ? this.#making : this.#leaving)
   }
 
   #makeDirectory(place: PathInLayer, directory: Directory): void {
