@@ -3,12 +3,13 @@
  * cleaner of /run, may take the file away), and removed at its end. A socket that somebody answers on is never touched.
  */
 import { type FSWatcher, watch } from 'node:fs'
-import { chmod, lstat, mkdir, unlink } from 'node:fs/promises'
-import { connect, createServer, type Server, type Socket } from 'node:net'
+import { lstat, mkdir } from 'node:fs/promises'
+import type { Server, Socket } from 'node:net'
 import { basename, dirname } from 'node:path'
 import { isErrno } from '#linux/errno.ts'
-import { messageOf, RuntimeError } from '#proto/errors.ts'
+import { messageOf } from '#proto/errors.ts'
 import type { Log } from '#proto/log.ts'
+import { listenOnPath, removeStale } from '../listen-on-path.ts'
 
 export interface CriSocket {
   /** Nobody can connect any more; those who are connected stay. */
@@ -22,7 +23,6 @@ const lookAnywayMs = 30_000
 
 /** @throws RuntimeError failed-precondition when the path is taken by another file, or by a process that answers */
 export async function openSocket(path: string, accept: (socket: Socket) => void, log: Log): Promise<CriSocket> {
-  await removeStale(path)
   let bound = await bind(path, accept, log)
   let problem: string | undefined
   const look = async () => {
@@ -108,22 +108,7 @@ interface Bound {
 }
 
 async function bind(path: string, accept: (socket: Socket) => void, log: Log): Promise<Bound> {
-  const server = createServer(accept)
-  // Nobody but root may connect in the moment between bind and chmod.
-  const umask = process.umask(0o177)
-  try {
-    await new Promise<void>((resolve, reject) => {
-      server.once('error', reject)
-      server.listen(path, resolve)
-    })
-  } catch (cause) {
-    throw new RuntimeError('failed-precondition', `Cannot listen on "${path}"`, { cause })
-  } finally {
-    process.umask(umask)
-  }
-  server.removeAllListeners('error')
-  server.on('error', (error) => log.warn('Cannot accept a connection', { socket: path, why: messageOf(error) }))
-  await chmod(path, 0o660)
+  const server = await listenOnPath(path, 0o660, accept, log)
   return { server, identity: await identityOf(path) }
 }
 
@@ -137,29 +122,3 @@ async function identityOf(path: string): Promise<string | undefined> {
     throw error
   }
 }
-
-/** A socket file that nobody listens on is what a killed daemon leaves behind. */
-async function removeStale(path: string): Promise<void> {
-  try {
-    const stats = await lstat(path)
-    if (!stats.isSocket()) throw new RuntimeError('failed-precondition', `Cannot listen on "${path}": it is no socket`)
-  } catch (error) {
-    if (isErrno(error, 'ENOENT')) return
-    throw error
-  }
-  if (await answers(path)) {
-    throw new RuntimeError('failed-precondition', `Cannot listen on "${path}": another process does`)
-  }
-  await unlink(path)
-}
-
-const answers = (path: string): Promise<boolean> =>
-  new Promise((resolve) => {
-    const socket = connect(path)
-    const end = (answer: boolean) => {
-      socket.destroy()
-      resolve(answer)
-    }
-    socket.once('connect', () => end(true))
-    socket.once('error', () => end(false))
-  })

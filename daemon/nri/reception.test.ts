@@ -118,7 +118,7 @@ describe('the socket for plugins', () => {
     assert.equal((await stat(join(dir, 'nri'))).mode & 0o777, 0o700)
     await assert.rejects(
       openPluginSocket(path, () => {}, log),
-      /Another process listens/,
+      /another process does/,
     )
     socket.close()
     assert.deepEqual(await readdir(join(dir, 'nri')), [])
