@@ -1,6 +1,6 @@
 /**
  * Rows E2, E3 and E14: commands that begin while their container is stopped, commands that are not there, clients that leave at every
- * step. CRICKET_LEAVERS is how many there are of the last two; `npm run test:long` has ten thousand.
+ * step. CRICKET_LEAVERS is how many there are of the last two.
  */
 
 import assert from 'node:assert/strict'
