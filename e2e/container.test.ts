@@ -66,7 +66,9 @@ describe('a container', () => {
 
   it('killed by a signal exits with 128 + signal', async () => {
     const pod = await start('killed', ['sleep', '7654'])
-    process.kill(await processOf(world.site, 'sleep 7654'), 'SIGKILL')
+    // The OCI runtime ends its start while its own process is just becoming the container's.
+    const pid = await until('the command runs', 10_000, () => processOf(world.site, 'sleep 7654'))
+    process.kill(pid, 'SIGKILL')
     const exited = await untilExited(world.cri, pod.containerId)
     assert.equal(exited.exitCode, 137)
     assert.equal(exited.reason, 'Error')

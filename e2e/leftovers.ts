@@ -76,14 +76,12 @@ async function mountsOf(site: Site, pid: number | 'self' = 'self'): Promise<stri
     .reverse()
 }
 
-/** The process of the site with this command line; throws when there is not exactly one. */
-export async function processOf(site: Site, commandLine: string): Promise<number> {
+/** The process of the site with this command line, if there is one; throws when there are several. */
+export async function processOf(site: Site, commandLine: string): Promise<number | undefined> {
   const all = await processesOf(site, [])
   const [found, ...more] = all.filter(({ name }) => name === commandLine)
-  if (!found || more.length > 0) {
-    throw new Error(`want one process '${commandLine}', there are:\n${all.map(({ name }) => name).join('\n')}`)
-  }
-  return found.pid
+  if (more.length > 0) throw new Error(`want one process '${commandLine}', there are ${more.length + 1}`)
+  return found?.pid
 }
 
 /** Processes that belong to the site, besides this one and those in `except`. */

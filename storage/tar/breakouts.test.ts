@@ -206,6 +206,10 @@ describe('an archive with whiteouts of what is not its own', () => {
     await temporary.unpack(archive(symlink('l', guarded.path), file('l/.wh.secret')))
     assert.deepEqual(guarded.now(), guarded.before)
   })
+  it('an opaque marker through a link to the root of the layer hides all below it', async () => {
+    const { opaqueRoot } = await temporary.unpack(archive(symlink('l', '../..'), file('l/.wh..wh..opq')))
+    assert.equal(opaqueRoot, true)
+  })
   it('an opaque marker through a link to the host', async () => {
     await temporary.unpack(archive(symlink('l', guarded.path), file('l/.wh..wh..opq')))
     assert.deepEqual(guarded.now(), guarded.before)

@@ -155,8 +155,10 @@ export class LayerTree {
 
   /** Hides the lower layers' content of a directory, which itself goes on with their attributes unless described. */
   opaque(path: PathInLayer): void {
-    if (path === ROOT) this.opaqueRoot = true
-    else this.#setOpaque(this.#resolve(path, true))
+    // Links in the layer may lead back to its root.
+    const place = path === ROOT ? ROOT : this.#resolve(path, true)
+    if (place === ROOT) this.opaqueRoot = true
+    else this.#setOpaque(place)
   }
 
   /** Directories to be marked as hiding what lower layers have in them, which takes a power that this process does not have. */
