@@ -41,7 +41,13 @@ async function connectTo(dir: string, signal: AbortSignal): Promise<Socket> {
     const socket = connect(`/proc/self/fd/${directory.fd}/${monitorFiles.socket}`)
     // Also when it breaks while nobody waits for anything of it.
     socket.on('error', () => {})
-    return await settled(socket, signal, (resolve) => socket.once('connect', () => resolve(socket)))
+    try {
+      return await settled(socket, signal, (resolve) => socket.once('connect', () => resolve(socket)))
+    } catch (error) {
+      // It may be connected by now, and nobody knows it.
+      socket.destroy()
+      throw error
+    }
   } finally {
     await directory.close()
   }
@@ -93,6 +99,8 @@ function settled<T>(
       else closed()
       return
     }
+    // A signal tells nobody who listens after it.
+    if (signal.aborted) return aborted()
     signal.addEventListener('abort', aborted, { once: true })
     socket.on('error', failed).on('close', closed)
     begin(
