@@ -22,7 +22,7 @@ export interface Idler {
 
 const QUIET_SECONDS = 20
 const POLLED_SECONDS = 40
-const CALLS = 20
+const CALLS = 60
 const AT_ONCE = 5
 const SECOND = 1000
 /** What follows a call in the daemon (garbage collection, closing of descriptors) belongs to it. */
